@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks in torch and Brevitas: one file per model, found by its file name."""

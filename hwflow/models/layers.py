@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantisers, convolution units and deformable depthwise operators of the torch half.
+
+Every scale is a power of two, so that float32 carries the integers of the hardware exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantReLU
+from brevitas.quant import Int32Bias
+from brevitas.quant.fixed_point import (
+    Int8ActPerTensorFixedPoint,
+    Int8WeightPerChannelFixedPoint,
+    Uint8ActPerTensorFixedPoint,
+)
+from torch import Tensor, nn
+
+MAX_DILATION = 7
+ANCHORS = tuple((i - 1, j - 1) for i in range(3) for j in range(3))
+"""Tap positions (row, column) of a 3x3 kernel, row-major."""
+
+
+class InwardClamp(nn.Module):
+    """Clamp whose gradient also passes outside the range when it points back into it."""
+
+    def __init__(self) -> None:  # Brevitas' injector wants an explicit signature
+        super().__init__()
+
+    def forward(self, x: Tensor, min_val: Tensor, max_val: Tensor) -> Tensor:
+        """Clamp x; min_val and max_val are scalars (tensors)."""
+        return _InwardClamp.apply(x, min_val, max_val)
+
+
+class _InwardClamp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, min_val: Tensor, max_val: Tensor) -> Tensor:
+        ctx.save_for_backward((x > max_val).to(torch.int8) - (x < min_val).to(torch.int8))
+        return torch.minimum(torch.maximum(x, min_val), max_val)
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None, None]:
+        (side,) = ctx.saved_tensors
+        # Descent moves x against grad: above the range only grad > 0 leads back, below grad < 0.
+        keep = (side == 0) | (side.to(grad.dtype) * grad > 0)
+        return grad * keep, None, None
+
+
+class _RoundSte(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> Tensor:
+        return grad
+
+
+class W4(Int8WeightPerChannelFixedPoint):
+    """int4 weights, narrow (-7..7), one power-of-two scale per output channel."""
+
+    bit_width = 4
+    # Without a floor an all-zero channel gets scale 2**-36 and its Int32 bias saturates.
+    scaling_min_val = 2.0**-6
+
+
+class W8(Int8WeightPerChannelFixedPoint):
+    """int8 weights, narrow, for the first layer."""
+
+    bit_width = 8
+    scaling_min_val = 2.0**-6
+
+
+class U8(Uint8ActPerTensorFixedPoint):
+    """uint8 activations; the exponent is a parameter that `calibrate` sets."""
+
+    scaling_impl_type = "parameter"
+    scaling_init = 4.0
+    scaling_min_val = 2.0**-8
+
+
+class I8(Int8ActPerTensorFixedPoint):
+    """int8 activations; the exponent is a parameter that `calibrate` sets."""
+
+    scaling_impl_type = "parameter"
+    scaling_init = 4.0
+    scaling_min_val = 2.0**-8
+
+
+class InQ(Uint8ActPerTensorFixedPoint):
+    """The image: scale 2**-8, so that pixel / 256 becomes the pixel."""
+
+    scaling_impl_type = "const"
+    scaling_init = 1.0
+
+
+class DilQ(Uint8ActPerTensorFixedPoint):
+    """The dilation: uint3 of scale 1, clamp(round(x), 0, 7)."""
+
+    bit_width = 3
+    scaling_impl_type = "const"
+    scaling_init = 8.0
+    tensor_clamp_impl = InwardClamp
+
+
+def plain(x: Tensor) -> Tensor:
+    """The values of a QuantTensor, or x itself; the export passes plain tensors everywhere."""
+    return x.value if hasattr(x, "value") else x
+
+
+class Dilation(nn.Module):
+    """clamp(round_half_even(x), 0, 7), straight through the rounding: DilQ of the float phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clamp = InwardClamp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, 1, H, W) -> integers 0..7 as floats."""
+        zero = x.new_zeros(())
+        return self.clamp(_RoundSte.apply(x), zero, zero + MAX_DILATION)
+
+
+class QuantAct(nn.Module):
+    """An activation quantiser of learned power-of-two scale; it can choose the scale from data.
+
+    While `observe` is on, the quantiser widens to what it sees and sums the squared error each
+    candidate exponent would make; `settle` then takes the best one.
+    """
+
+    def __init__(self, signed: bool, relu: bool) -> None:
+        super().__init__()
+        if relu:
+            self.quant = QuantReLU(act_quant=U8, return_quant_tensor=True)
+        else:
+            self.quant = QuantIdentity(act_quant=I8 if signed else U8, return_quant_tensor=True)
+        self.signed = signed
+        self.relu = relu
+        self.observe = False
+        self.errors: Tensor | None = None
+
+    EXPONENTS = tuple(range(-6, 11))
+    """Candidate exponents of the threshold (2**8 or, signed, 2**7 steps)."""
+
+    def exponent_parameter(self) -> nn.Parameter:
+        """The learned log2 of the threshold; the quantiser uses its ceiling."""
+        return self.quant.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.value
+
+    def set_exponent(self, exponent: float) -> None:
+        """Set the threshold to 2**exponent, in the middle of the ceiling's interval."""
+        with torch.no_grad():
+            self.exponent_parameter().fill_(exponent - 0.5)
+
+    def start(self) -> None:
+        """Begin observing."""
+        self.observe = True
+        self.errors = None
+        self.set_exponent(self.EXPONENTS[0])
+
+    def settle(self) -> None:
+        """End observing: take the exponent of least squared error."""
+        self.observe = False
+        if self.errors is not None:
+            self.set_exponent(self.EXPONENTS[int(self.errors.argmin())])
+        self.errors = None
+
+    def _watch(self, x: Tensor) -> None:
+        x = F.relu(x) if self.relu else x
+        top = float(x.abs().max())
+        need = math.ceil(math.log2(top)) if top > 0 else self.EXPONENTS[0]
+        now = math.ceil(float(self.exponent_parameter()))
+        self.set_exponent(min(max(need, now), self.EXPONENTS[-1]))
+        steps, low, high = (128, -128, 127) if self.signed else (256, 0, 255)
+        errors = []
+        for exponent in self.EXPONENTS:
+            scale = 2.0**exponent / steps
+            quantised = torch.clamp(torch.round(x / scale), low, high) * scale
+            errors.append((quantised - x).square().sum())
+        total = torch.stack(errors).double()
+        self.errors = total if self.errors is None else self.errors + total
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of any shape -> its quantised values (a QuantTensor outside the export)."""
+        if self.observe:
+            with torch.no_grad():
+                self._watch(plain(x).detach())
+        return self.quant(x)
+
+
+class ConvUnit(nn.Module):
+    """Convolution, batch norm and activation that can fold and quantise themselves.
+
+    act: "u8" (ReLU, uint8), "i8" (no ReLU, int8), "dilation" (uint3 of scale 1) or None (the
+    caller gives a shared activation to `forward`).
+    """
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        bn: bool = True,
+        act: str | None = "u8",
+        weight_bits: int = 4,
+    ) -> None:
+        super().__init__()
+        self.conv: nn.Module = nn.Conv2d(
+            cin, cout, kernel, stride, kernel // 2, groups=groups, bias=not bn
+        )
+        self.bn: nn.Module = nn.BatchNorm2d(cout) if bn else nn.Identity()
+        self.act: nn.Module | None = float_act(act) if act else None
+        self.kind = act
+        self.weight_bits = weight_bits
+
+    def quantise(self) -> None:
+        """Fold the batch norm and replace convolution and activation by quantised ones."""
+        self.conv = quantise_conv(self.conv, self.bn, self.weight_bits)
+        self.bn = nn.Identity()
+        if self.kind:
+            self.act = quant_act(self.kind)
+            self.act.to(self.conv.weight.device)
+
+    def forward(self, x: Tensor, act: nn.Module | None = None) -> Tensor:
+        """x (N, cin, H, W) -> (N, cout, H', W'); act replaces the unit's own activation."""
+        act = act if act is not None else self.act
+        return act(self.bn(self.conv(x)))
+
+
+def float_act(kind: str) -> nn.Module:
+    """The float-phase activation of a kind (see ConvUnit)."""
+    return {"u8": nn.ReLU, "i8": nn.Identity, "dilation": Dilation}[kind]()
+
+
+def quant_act(kind: str) -> nn.Module:
+    """The quantised activation of a kind (see ConvUnit)."""
+    if kind == "dilation":
+        return QuantIdentity(act_quant=DilQ, return_quant_tensor=True)
+    return QuantAct(signed=kind == "i8", relu=kind == "u8")
+
+
+def quantise_conv(conv: nn.Conv2d, bn: nn.Module, weight_bits: int) -> QuantConv2d:
+    """conv followed by bn (frozen statistics) as one quantised convolution with an Int32 bias."""
+    weight = conv.weight.detach()
+    bias = conv.bias.detach() if conv.bias is not None else None
+    if isinstance(bn, nn.BatchNorm2d):
+        factor = bn.weight.detach() / torch.sqrt(bn.running_var + bn.eps)
+        weight = weight * factor[:, None, None, None]
+        bias = bn.bias.detach() + ((0 if bias is None else bias) - bn.running_mean) * factor
+    out = QuantConv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        groups=conv.groups,
+        bias=bias is not None,
+        weight_quant=W8 if weight_bits == 8 else W4,
+        bias_quant=Int32Bias if bias is not None else None,
+        return_quant_tensor=True,
+    )
+    with torch.no_grad():
+        out.weight.copy_(weight)
+        if bias is not None:
+            out.bias.copy_(bias)
+    return out.to(weight.device)
+
+
+def _rows(x: Tensor, pad: int) -> tuple[Tensor, Tensor, int]:
+    """x (N, C, H, W) zero-padded as pixel rows (N*HP*WP, C), row index of each pixel, WP."""
+    n, c, h, w = x.shape
+    hp, wp = h + 2 * pad, w + 2 * pad
+    rows = x.new_zeros(n, hp, wp, c)
+    rows[:, pad : pad + h, pad : pad + w] = x.permute(0, 2, 3, 1)
+    base = torch.arange(n * hp * wp, device=x.device).view(n, hp, wp)
+    return rows.view(-1, c), base[:, pad : pad + h, pad : pad + w].reshape(-1), wp
+
+
+@torch.library.custom_op("hwflow::deform_dw", mutates_args=())
+def deform_dw(x: Tensor, weight: Tensor, dilation: Tensor) -> Tensor:
+    """Depthwise 3x3 convolution with one integer dilation 0..7 per output pixel.
+
+    x (N, C, H, W), weight (C, 1, 3, 3), dilation (N, 1, H, W) of integers 0..7 as floats; tap
+    (i, j) of output (y, x) reads (y + (i-1)*s, x + (j-1)*s), zero outside the map.
+    """
+    n, c, h, w = x.shape
+    rows, base, wp = _rows(x, MAX_DILATION)
+    s = dilation.reshape(-1).long()
+    taps = weight.reshape(c, 9).t().contiguous()
+    out = rows.new_zeros(n * h * w, c)
+    for tap, (dy, dx) in zip(taps, ANCHORS, strict=True):
+        out.addcmul_(rows.index_select(0, base + s * (dy * wp + dx)), tap)
+    return out.view(n, h, w, c).permute(0, 3, 1, 2).contiguous()
+
+
+@deform_dw.register_fake
+def _(x: Tensor, weight: Tensor, dilation: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _deform_dw_setup(ctx: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _deform_dw_backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients; that of the dilation is the central difference of the gathered taps.
+
+    d out / d s ~ sum over taps of weight * (x at dilation s+1 - x at dilation s-1) / 2.
+    """
+    x, weight, dilation = ctx.saved_tensors
+    n, c, h, w = x.shape
+    pad = MAX_DILATION + 1
+    rows, base, wp = _rows(x, pad)
+    s = dilation.reshape(-1).long()
+    g = grad.permute(0, 2, 3, 1).reshape(-1, c)
+    taps = weight.reshape(c, 9).t().contiguous()
+    grad_taps = torch.empty_like(taps)
+    grad_rows = torch.zeros_like(rows)
+    grad_s = torch.zeros_like(g)
+    for k, (dy, dx) in enumerate(ANCHORS):
+        step = dy * wp + dx
+        index = base + s * step
+        grad_taps[k] = (rows.index_select(0, index) * g).sum(0)
+        grad_rows.index_add_(0, index, g * taps[k])
+        if step:
+            grad_s.addcmul_(rows.index_select(0, index + step), taps[k])
+            grad_s.addcmul_(rows.index_select(0, index - step), taps[k], value=-1)
+    grad_x = grad_rows.view(n, h + 2 * pad, w + 2 * pad, c)[:, pad : pad + h, pad : pad + w]
+    grad_dilation = (grad_s * g).sum(1).view(n, 1, h, w) / 2
+    return grad_x.permute(0, 3, 1, 2), grad_taps.t().reshape(c, 1, 3, 3), grad_dilation
+
+
+deform_dw.register_autograd(_deform_dw_backward, setup_context=_deform_dw_setup)
+
+
+class DeformDw(nn.Module):
+    """The deformable depthwise layer: no bias, no batch norm, int8 output when quantised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv: nn.Module = nn.Conv2d(
+            channels, channels, 3, padding=1, groups=channels, bias=False
+        )
+        self.act: nn.Module = nn.Identity()
+
+    def quantise(self) -> None:
+        """Replace weights and activation by quantised ones."""
+        self.conv = quantise_conv(self.conv, nn.Identity(), 4)
+        self.act = quant_act("i8").to(self.conv.weight.device)
+
+    def forward(self, x: Tensor, dilation: Tensor) -> Tensor:
+        """x (N, C, H, W), dilation (N, 1, H, W) -> (N, C, H, W)."""
+        quantised = isinstance(self.conv, QuantConv2d)
+        weight = plain(self.conv.quant_weight()) if quantised else self.conv.weight
+        return self.act(torch.ops.hwflow.deform_dw(plain(x), weight, plain(dilation)))
