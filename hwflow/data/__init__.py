@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data sources behind one function: `trees` (default), `voc:PATH`, `digits[:SCENES]`."""
+
+from pathlib import Path
+
+from hwflow.data import digits, trees, voc
+from hwflow.data.dataset import Dataset, Scene
+from hwflow.errors import DataError
+
+__all__ = ["SPLITS", "Dataset", "Scene", "default_cache", "get", "load"]
+
+SPLITS = ("train", "test")
+
+
+def default_cache() -> Path:
+    """Where downloaded archives are kept unless told otherwise."""
+    return Path.home() / ".cache" / "hwflow"
+
+
+def get(spec: str, cache: Path | None = None) -> Path | None:
+    """Make the raw data of a source present and checked; its path, or None if it is generated."""
+    kind, path = _parse(spec)
+    if kind == "trees":
+        return trees.get(cache or default_cache())
+    return Path(path) if kind == "voc" else None
+
+
+def load(spec: str, split: str, size: int, cache: Path | None = None) -> Dataset:
+    """Read one split of a source at one input size in pixels (a multiple of 32).
+
+    Raises DataError if the source is unknown, cannot be had or is damaged; no other source ever
+    takes its place.
+    """
+    kind, argument = _parse(spec)
+    if split not in SPLITS:
+        raise DataError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
+    if size <= 0 or size % 32:
+        raise DataError(f"size {size}: the network's input must be a positive multiple of 32")
+    if kind == "trees":
+        return trees.load(split, size, cache or default_cache())
+    if kind == "voc":
+        return voc.load(Path(argument), split, size)
+    return digits.load(split, size, int(argument) if argument else None)
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    kind, colon, argument = spec.partition(":")
+    known = {
+        "trees": not colon,
+        "voc": bool(argument),
+        "digits": not colon or argument.isdecimal(),
+    }
+    if not known.get(kind, False):
+        raise DataError(
+            f"data {spec!r}: unknown source; use trees, voc:PATH (a folder in the Pascal VOC "
+            "layout) or digits[:SCENES]"
+        )
+    return kind, argument
