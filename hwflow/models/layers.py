@@ -336,6 +336,8 @@ def _deform_dw_backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 deform_dw.register_autograd(_deform_dw_backward, setup_context=_deform_dw_setup)
+deform_dw.register_autocast("cpu", torch.float32)
+deform_dw.register_autocast("cuda", torch.float32)
 
 
 class DeformDw(nn.Module):
