@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shapes and latencies of the engine's datapath (docs/engine.md). Latency N: what is presented in
+// cycle t comes out in cycle t + N; every block takes one item a cycle and never stalls.
+`default_nettype none
+
+package engine_pkg;
+  localparam int unsigned LANES = 16;  // pixels of an activation word
+  localparam int unsigned OC = 24;  // output channels of a tile
+  localparam int unsigned OC_W = 5;
+  localparam int unsigned ADDR_W = 16;  // activation word address
+  localparam int unsigned PIX_W = 9;  // a pixel, uint8 or int8, as a signed number
+  localparam int unsigned ACC_W = 26;  // an accumulator
+  localparam int unsigned BIAS_W = 25;
+  localparam int unsigned SHIFT_W = 5;  // shift + 7
+  localparam int unsigned SMAP_IDX_W = 10;
+  localparam int unsigned ACT_WORDS = 24576;  // words of activation memory on the largest board
+
+  // Cycles
+  localparam int unsigned ACT_LAT = 5;  // act_mem: center -> window
+  localparam int unsigned FETCH_LAT = 8;  // fetch: fetch_t -> taps
+  localparam int unsigned MAC_LAT = 9;  // mac_array: `last` -> d_valid of channel 0
+  localparam int unsigned DW_LAT = 6;  // dw_lanes: `last` -> out_valid
+  localparam int unsigned REQUANT_LAT = 5;  // requant: acc -> q
+  localparam int unsigned WB_LAT = REQUANT_LAT;  // writeback: valid -> wr_en
+  // a fetch presented this many cycles after wr_en (or later) sees the word
+  localparam int unsigned ACT_WR_LAT = 1;
+
+  // Kernel rows of the window
+  localparam logic [1:0] MODE_STRIDE1 = 2'd0;
+  localparam logic [1:0] MODE_UP = 2'd1;
+  localparam logic [1:0] MODE_STRIDE2 = 2'd2;
+  localparam logic [1:0] MODE_STRIDE4 = 2'd3;
+
+  // One read of three words; taps of one kernel row come out
+  typedef struct packed {
+    logic             valid;
+    logic [15:0]      center;    // address of window slot 1
+    logic             pre;       // the window moves on by 8 pixels (modes stride 1 and up)
+    logic [1:0]       mode;      // MODE_*
+    logic [15:0][2:0] dil;       // dilation of each lane (modes stride 1 and up)
+    logic [15:0]      lane_ok;   // lane takes part and its row is in the map; else it reads the fill
+    logic             at_left;   // first word of its row: tap column 0 is checked
+    logic             at_right;  // last word of its row: tap column 2 is checked
+    logic             narrow;    // rows of 8 pixels: both edges lie in the word
+    logic             linear;    // the plain word: mode, pre, lane_ok and edges are not looked at
+    logic             in_signed; // bytes are int8, else uint8
+    logic             fill_min;  // the fill is the least value of the type, else 0
+  } fetch_t;
+endpackage
+
+`default_nettype wire
