@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stage runner: ordered stages, each cached by the hash of all that decides its result.
+
+A stage works in `DIR/.partial/STAGE`; when it is done that folder takes the place of `DIR/STAGE`
+and a stamp is written last. So a build may be killed at any moment: a folder without a stamp of
+its own contents is made again. Nothing here knows what the stages do (`hwflow.stages` does).
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import hwflow
+from hwflow import resources
+from hwflow.errors import ConfigError, HwflowError, ToolError
+from hwflow.plan import write_atomic
+
+LOG = logging.getLogger(__name__)
+
+STAMP_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did, in words for people; `skipped` needs a `reason`."""
+
+    made: str
+    skipped: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stage of one build. status: done, cached, skipped or failed; seconds: its last run."""
+
+    name: str
+    status: str
+    seconds: float
+    made: str
+    reason: str | None = None
+    why: tuple[str, ...] = ()
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage function gets: where to read, where to write, how to tell its progress.
+
+    `work` is the stage's own new folder. `cache` stays between builds: what is put there must
+    carry its own stamp (as `plan.execute` writes). `say` shows a short line.
+    """
+
+    options: Any
+    run: Path
+    work: Path
+    cache: Path
+    say: Callable[[str], None]
+    records: Mapping[str, Record]
+
+    def folder(self, stage: str) -> Path:
+        """Folder of an earlier stage."""
+        return self.run / stage
+
+    def made(self, stage: str) -> bool:
+        """True if that earlier stage left its files in this build."""
+        return stage in self.records and self.records[stage].status in ("done", "cached")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the flow and all that decides whether it must run again.
+
+    `needs`: earlier stages whose files it reads. `options`: fields of the options it depends on.
+    `modules`: Python modules whose source, with that of every hwflow module they import, counts.
+    `folders`: resource folders (or `folder/sub`) whose files count. `tools`: distributions and
+    programs whose version counts. `files`: files from outside. `always`: never cached, and run
+    even when an earlier stage failed.
+    """
+
+    name: str
+    run: Callable[[Context], Outcome]
+    needs: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    files: Callable[[Any], Iterable[Path]] = field(default=lambda options: ())
+    always: bool = False
+
+
+class View(Protocol):
+    """Who shows the build."""
+
+    def start(self, stage: str) -> None: ...
+    def say(self, stage: str, text: str) -> None: ...
+    def end(self, record: Record) -> None: ...
+
+
+class Quiet:
+    """A view that shows nothing."""
+
+    def start(self, stage: str) -> None:
+        """A stage begins."""
+
+    def say(self, stage: str, text: str) -> None:
+        """A stage tells its progress."""
+
+    def end(self, record: Record) -> None:
+        """A stage is over."""
+
+
+def build(
+    stages: Sequence[Stage],
+    options: object,
+    out: Path,
+    until: str | None = None,
+    view: View | None = None,
+) -> tuple[Record, ...]:
+    """Run the stages in order into `out`; one record for each, the failed one included.
+
+    After a failure the later stages are left out (status skipped), but those marked `always`
+    still run. Raises ConfigError for an unknown `until` or a folder in use by another build.
+    """
+    names = [stage.name for stage in stages]
+    if until is not None and until not in names:
+        raise ConfigError(f"stage {until!r} is not known; stages: {', '.join(names)}")
+    view = view or Quiet()
+    records: dict[str, Record] = {}
+    with _locked(out):
+        shutil.rmtree(out / ".partial", ignore_errors=True)
+        stop: str | None = None
+        for stage in stages:
+            if stop is not None and not stage.always:
+                record = Record(stage.name, "skipped", 0.0, "", stop)
+            else:
+                record = _stage(stage, options, out, records, view)
+            records[stage.name] = record
+            view.end(record)
+            if record.status == "failed" and stop is None:
+                stop = f"the stage {stage.name} failed"
+            elif stage.name == until and stop is None:
+                stop = f"--until {until}"
+    return tuple(records.values())
+
+
+def _stage(
+    stage: Stage, options: object, out: Path, records: Mapping[str, Record], view: View
+) -> Record:
+    view.start(stage.name)
+    log = out / "logs" / f"{stage.name}.log"
+    start = time.monotonic()
+    try:
+        if stage.always:
+            return _always(stage, options, out, records, view, log)
+        parts = key_parts(stage, options, out, records)
+        stamp_path = out / ".stamps" / f"{stage.name}.json"
+        stamp, why = _why(stamp_path, parts, out / stage.name)
+        if stamp is not None:
+            status = "cached" if stamp["status"] == "done" else "skipped"
+            return Record(
+                stage.name, status, stamp["seconds"], stamp["made"], stamp["reason"], (), log
+            )
+        work = out / ".partial" / stage.name
+        work.mkdir(parents=True)
+        with _logging(log):
+            LOG.info("stage %s runs: %s", stage.name, "; ".join(why))
+            outcome = stage.run(_context(stage, options, out, work, records, view))
+        seconds = time.monotonic() - start
+        _install(work, out / stage.name, stamp_path)
+        status = "skipped" if outcome.skipped else "done"
+        content = {
+            "version": STAMP_VERSION, "parts": parts, "files": _manifest(out / stage.name),
+            "status": status, "seconds": seconds, "made": outcome.made, "reason": outcome.reason,
+        }
+        write_atomic(stamp_path, json.dumps(content, indent=1, sort_keys=True).encode())
+        return Record(
+            stage.name, status, seconds, outcome.made, outcome.reason, tuple(why), log
+        )
+    except (HwflowError, OSError) as error:
+        message = str(error) if isinstance(error, HwflowError) else disk_error(error, out)
+        with _logging(log, "a"):
+            LOG.error("%s", message)
+        return Record(
+            stage.name, "failed", time.monotonic() - start, "", message, (), log
+        )
+
+
+def _always(
+    stage: Stage, options: object, out: Path, records: Mapping[str, Record], view: View, log: Path
+) -> Record:
+    start = time.monotonic()
+    with _logging(log):
+        outcome = stage.run(_context(stage, options, out, out, records, view))
+    return Record(
+        stage.name, "skipped" if outcome.skipped else "done", time.monotonic() - start,
+        outcome.made, outcome.reason, (), log,
+    )
+
+
+def _context(
+    stage: Stage, options: object, out: Path, work: Path, records: Mapping[str, Record], view: View
+) -> Context:
+    cache = out / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    return Context(options, out, work, cache, lambda text: view.say(stage.name, text), records)
+
+
+def _install(work: Path, final: Path, stamp: Path) -> None:
+    stamp.unlink(missing_ok=True)
+    old = work.with_name(f"old-{work.name}")
+    if final.exists():
+        final.replace(old)
+    work.replace(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def key_parts(
+    stage: Stage, options: object, out: Path, records: Mapping[str, Record]
+) -> dict[str, str]:
+    """Everything the stage's result depends on, as readable names and short values."""
+    parts = {f"option {name}": repr(getattr(options, name)) for name in stage.options}
+    for name in stage.needs:
+        parts[f"stage {name}"] = "made" if _made(records.get(name)) else "not made"
+        if _made(records.get(name)):
+            files = json.loads((out / ".stamps" / f"{name}.json").read_text())["files"]
+            parts |= {f"input {name}/{file}": digest for file, digest in files.items()}
+    for path in sorted(source_files(stage.modules)):
+        relative = path.relative_to(Path(hwflow.__file__).parent)
+        parts[f"code hwflow/{relative.as_posix()}"] = sha256(path)
+    for folder in stage.folders:
+        top, _, rest = folder.partition("/")
+        base = resources.path(top) / rest
+        for path in [base] if base.is_file() else sorted(base.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                relative = path.relative_to(resources.path(top))
+                parts[f"code {top}/{relative.as_posix()}"] = sha256(path)
+    for tool in stage.tools:
+        parts[f"tool {tool}"] = importlib.metadata.version(tool)
+    for program in stage.programs:
+        found = shutil.which(program)
+        state = Path(found).stat() if found else None
+        parts[f"program {program}"] = (
+            f"{found} {state.st_size} {state.st_mtime_ns}" if state else "not found"
+        )
+    for path in stage.files(options):
+        if not path.is_file():
+            raise ConfigError(f"the file {path} does not exist; check the path")
+        parts[f"file {path}"] = sha256(path)
+    return parts
+
+
+def _made(record: Record | None) -> bool:
+    return record is not None and record.status in ("done", "cached")
+
+
+def _why(
+    stamp_path: Path, parts: Mapping[str, str], folder: Path
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The valid stamp, or None and why there is none."""
+    if not stamp_path.is_file():
+        return None, ["it has not been finished in this folder before"]
+    try:
+        stamp = json.loads(stamp_path.read_text())
+        old, files = stamp["parts"], stamp["files"]
+        known = stamp["version"] == STAMP_VERSION and isinstance(old, dict)
+        known = known and {"status", "seconds", "made", "reason"} <= set(stamp)
+    except (ValueError, KeyError, TypeError):
+        return None, ["its stamp is damaged"]
+    if not known:
+        return None, ["its stamp is of another version of hwflow"]
+    why = [f"{name} is new" for name in parts if name not in old]
+    why += [f"{name} is gone" for name in old if name not in parts]
+    for name in parts:
+        if name in old and old[name] != parts[name]:
+            shown = name.split()[0] in ("option", "tool", "stage")
+            why.append(f"{name}: {old[name]} -> {parts[name]}" if shown else f"{name} changed")
+    if not why:
+        now = _manifest(folder)
+        why += [f"product {folder.name}/{name} is missing" for name in files if name not in now]
+        why += [
+            f"product {folder.name}/{name} was changed"
+            for name, digest in now.items() if files.get(name) != digest
+        ]
+    return (stamp, []) if not why else (None, why)
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    """sha256 of each file of a stage; logs and hidden files do not count."""
+    return {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".log" and not path.name.startswith(".")
+    }
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def source_files(modules: Iterable[str]) -> set[Path]:
+    """Source files of the modules and of every hwflow module they import, at any depth."""
+    root = Path(hwflow.__file__).parent
+    files: set[Path] = set()
+    open_files = [path for name in modules for path in _module_files(root, name)]
+    while open_files:
+        path = open_files.pop()
+        if path in files:
+            continue
+        files.add(path)
+        if path.suffix == ".py":
+            for name in _imports(path):
+                open_files += _module_files(root, name)
+    return files
+
+
+def _module_files(root: Path, name: str) -> list[Path]:
+    parts = name.split(".")
+    if parts[0] != "hwflow" or len(parts) == 1:
+        return []
+    base = root.joinpath(*parts[1:])
+    if base.with_suffix(".py").is_file():
+        return [base.with_suffix(".py")]
+    if (base / "__init__.py").is_file():
+        return [base / "__init__.py"]
+    return []
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.startswith("hwflow")}
+
+
+def disk_error(error: OSError, out: Path) -> str:
+    """One sentence for what the operating system refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        way = "free some space or choose another --out"
+    else:
+        way = "check the path and its rights"
+    return f"{error.filename or out}: {error.strerror or error}; {way}"
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        stream = (out / ".lock").open("a+")
+    except OSError as error:
+        raise ToolError(disk_error(error, out)) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            raise ConfigError(
+                f"another build is running in {out} (process {stream.read().strip() or '?'}); "
+                "wait for it or choose another --out"
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _logging(log: Path, mode: str = "w") -> Iterator[None]:
+    """Send what the package logs to the stage's log file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("hwflow")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
