@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integer graph as a program for the engine: where every plane lives, and the stream of words.
+"""The integer graph as a program for the engine: where planes live, and the stream of words.
 
-Three steps, top to bottom in this file: *views* say which stored planes make up each tensor (split,
-concat, shuffle and upsample are nothing but views), *scheduling* walks the nodes and cuts a layer pair by
-channels or by rows where a map would not fit the activation memory, *encoding* writes the words of
-`emit/isa.py`. docs/engine.md describes the machine.
+*Views* say which stored planes make up each tensor (split, concat, shuffle and upsample are nothing
+but views), *scheduling* walks the nodes and cuts a layer pair by channels or by rows where a map
+would not fit the activation memory, *encoding* writes the words of `emit/isa.py`. docs/engine.md
+describes the machine.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -163,8 +161,8 @@ class _Memory:
             used = sum(self.used.values())
             raise ResourceError(
                 f"{node}: the engine's activation memory of {self.words} words has no room for "
-                f"{count} planes of {size} words ({used} words in use); a network of this size needs "
-                "row bands through DDR, which the engine compiler does not make yet"
+                f"{count} planes of {size} words ({used} words in use); a network of this size "
+                "needs row bands through DDR, which the engine compiler does not make yet"
             )
         self.used.update(dict.fromkeys(blocks, size))
         self.peak = max(self.peak, sum(self.used.values()))
@@ -251,7 +249,7 @@ class _Compiler:
         to_smap: bool = False,
         signed: bool,
     ) -> None:
-        """A CONV step: `columns` are (plane, tap_i, tap_j, half), weights is (channels, columns)."""
+        """A CONV step: `columns` are (plane, tap_i, tap_j, half), weights (channels, columns)."""
         wide = int(np.abs(weights).max(initial=0)) > 7
         per_tile, bits = (isa.TILE_OC // 2, 8) if wide else (isa.TILE_OC, 4)
         if isa.HEADER_WORDS + len(columns) > self.params.stream_words:
@@ -308,7 +306,7 @@ class _Compiler:
     ) -> None:  # fmt: skip
         """A DW, DDW or POOL step over output rows rows[0] .. rows[1]-1."""
         stride = getattr(node.attrs, "stride", 1)
-        out_c, out_h, out_w = self.graph.tensors[node.output].shape
+        out_c, _, out_w = self.graph.tensors[node.output].shape
         geometry, groups = self.geometry(node, view, stride, out_w, rows)
         payload = []
         if opcode != "POOL":
@@ -371,11 +369,18 @@ class _Compiler:
 
     # ---- memory -----------------------------------------------------------------------------
 
-    def store(self, node: Node, contiguous: bool = False) -> View:
+    def store(self, node: Node) -> View:
         """Allocates the output of a node and makes its view."""
         tensor = self.graph.tensors[node.output]
+        # the peak finder walks the planes of its inputs as one block
+        contiguous = any(c.op == "peaks" for c in self.graph.consumers(node.output))
         channels, height, width = tensor.shape
-        words = -(-height * width // isa.LANES)
+        if height * width % isa.LANES:
+            raise GraphError(
+                f"{node.name}: planes of {height}x{width}; the engine takes planes that are a "
+                "multiple of 16 pixels. Choose another input size, or use the HLS backend"
+            )
+        words = height * width // isa.LANES
         addrs = self.memory.take(channels, words, node.name, contiguous)
         planes = tuple(Plane(node.output, c, a) for c, a in enumerate(addrs))
         self.views[node.output] = View(planes, height, width, tensor.dtype.signed)
@@ -424,6 +429,51 @@ class _Compiler:
         }
         handlers[node.op](node)
 
+    def load_input(self, name: str) -> None:
+        """Brings an input on chip whole, unless only a first layer reads it (band by band)."""
+        if all(node.op == "conv" for node in self.graph.consumers(name)):
+            return
+        tensor = self.graph.tensors[name]
+        channels, height, width = tensor.shape
+        words = height * width // isa.LANES
+        if height * width % isa.LANES or width % 8:
+            raise GraphError(
+                f"{name}: planes of {height}x{width}; the engine takes widths that are a multiple "
+                "of 8 and planes that are a multiple of 16 pixels"
+            )
+        addrs = self.memory.take(channels, words, name)
+        planes = tuple(Plane(name, c, a) for c, a in enumerate(addrs))
+        self.views[name] = View(planes, height, width, tensor.dtype.signed)
+        for plane in planes:
+            self.load(name, plane.channel, plane.addr, 0, words)
+
+    def load(self, name: str, channel: int, addr: int, first_word: int, words: int) -> None:
+        """Part of an input plane from the image region, where planes lie one after the other."""
+        _, height, width = self.graph.tensors[name].shape
+        self.emit(
+            "LOAD", f"load.{name}", tensor=name, channels=[channel], dst=[addr],
+            first_word=first_word, words=words, ideal=2 * words, model=2 * words, act_addr=addr,
+            words_=words, ddr_offset=channel * height * width + first_word * isa.LANES,
+            region=isa.REGIONS["image"],
+        )  # fmt: skip
+
+    def store_outputs(self) -> None:
+        """Outputs that are maps go to the output region, plane after plane."""
+        offset = 0
+        for name in self.graph.outputs:
+            if name not in self.views:
+                continue
+            view = self.views[name]
+            if view.up:
+                raise GraphError(f"{name}: an upsampled output; end the network before upsampling")
+            for plane in view.planes:
+                self.emit(
+                    "STORE", f"store.{name}", act_addr=plane.addr, words_=view.words,
+                    ddr_offset=offset, region=isa.REGIONS["output"], ideal=2 * view.words,
+                    model=2 * view.words,
+                )  # fmt: skip
+                offset += view.words * isa.LANES
+
     def first_layer(self, node: Node) -> None:
         """The dense convolution on the image, in row bands, with the max pool behind it."""
         if node.inputs[0] not in self.graph.inputs:
@@ -462,12 +512,7 @@ class _Compiler:
             src = [addr - r0 * in_w // isa.LANES for addr in image]
             for c, addr in enumerate(image):
                 words = (r1 - r0) * in_w // isa.LANES
-                self.emit(
-                    "LOAD", f"load.{node.inputs[0]}", tensor=node.inputs[0], channels=[c],
-                    dst=[addr], first_word=r0 * in_w // isa.LANES, words=words, ideal=2 * words,
-                    model=2 * words, act_addr=addr, words_=words,
-                    ddr_offset=(c * in_h + r0) * in_w, region=isa.REGIONS["image"],
-                )  # fmt: skip
+                self.load(node.inputs[0], c, addr, r0 * in_w // isa.LANES, words)
             image_view = View((), in_h, in_w, False)
             geometry, groups = self.geometry(node, image_view, row_step, out_w, (c0, c1))
             halves = (1, 2) if row_step == 4 else (0,)
@@ -521,8 +566,7 @@ class _Compiler:
             if spare:
                 self.channel_split(node, follower, view, max(spare))
                 return
-        # the peak finder walks the logit planes as one block
-        out = self.store(node, contiguous=any(c.op == "peaks" for c in self.graph.consumers(node.output)))  # noqa: E501
+        out = self.store(node)
         dst = [p.addr for p in out.planes]
         self.pointwise(node, src, range(channels), dst, view.words, 0, view.signed)
         self.finish(node)
@@ -574,12 +618,9 @@ class _Compiler:
 
     def row_split(self, node: Node, follower: Node, view: View) -> None:
         """Depthwise then 1x1, a band of rows at a time, through one small buffer."""
-        channels, size = self.need(node.output)
-        _, height, width = self.graph.tensors[node.output].shape
+        channels, height, width = self.graph.tensors[node.output].shape
         signed = self.graph.tensors[node.output].dtype.signed
-        out = self.store(
-            follower, contiguous=any(c.op == "peaks" for c in self.graph.consumers(follower.output))
-        )
+        out = self.store(follower)
         step = 2 if width == 8 else 1
         bands = [n for n in range(step, height, step)
                  if self.memory.fits([(channels, n * width // isa.LANES)])]  # fmt: skip
@@ -660,9 +701,8 @@ def _aliases(graph: Graph, node: Node, views: Mapping[str, View]) -> View | None
     if node.op == "shuffle":
         planes, groups = inputs[0].planes, node.attrs.groups
         per_group = len(planes) // groups
-        return _replace(
-            inputs[0], tuple(planes[g * per_group + k] for k in range(per_group) for g in range(groups))
-        )
+        order = [g * per_group + k for k in range(per_group) for g in range(groups)]
+        return _replace(inputs[0], tuple(planes[i] for i in order))
     if node.op == "upsample":
         if inputs[0].up:
             raise GraphError(f"{node.name}: upsamples twice in a row; the engine reads through one")
@@ -676,22 +716,30 @@ def _replace(view: View, planes: tuple[Plane, ...]) -> View:
 
 def _count_uses(graph: Graph) -> dict[tuple[str, int], int]:
     """How often each stored plane is read, split and shuffle looked through."""
-    views: dict[str, View] = {}
+    views = {name: _whole(graph, name) for name in graph.inputs}
     uses: dict[tuple[str, int], int] = {}
     for node in graph.nodes:
         view = _aliases(graph, node, views) if node.op in _VIEW_OPS else None
         if view is None:
             for name in node.inputs:
-                for plane in views[name].planes if name in views else ():
+                for plane in views[name].planes:
                     key = (plane.tensor, plane.channel)
                     uses[key] = uses.get(key, 0) + 1
-            tensor = graph.tensors[node.output]
-            channels = tensor.shape[0]
-            planes = tuple(Plane(node.output, c, 0) for c in range(channels))
-            height, width = tensor.shape[1:] if len(tensor.shape) == 3 else (1, 1)
-            view = View(planes, height, width, tensor.dtype.signed)
+            view = _whole(graph, node.output)
         views[node.output] = view
+    for name in graph.outputs:
+        for plane in views[name].planes:
+            key = (plane.tensor, plane.channel)
+            uses[key] = uses.get(key, 0) + 1
     return uses
+
+
+def _whole(graph: Graph, name: str) -> View:
+    """A tensor as planes of its own, not placed yet."""
+    tensor = graph.tensors[name]
+    planes = tuple(Plane(name, c, 0) for c in range(tensor.shape[0]))
+    height, width = tensor.shape[1:] if len(tensor.shape) == 3 else (1, 1)
+    return View(planes, height, width, tensor.dtype.signed)
 
 
 _VIEW_OPS = ("slice", "concat", "shuffle", "upsample")
@@ -709,6 +757,8 @@ def compile_graph(graph: Graph, params: EngineParams | None = None) -> Program:
     foreign = [f"{n.name} ({n.op})" for n in graph.nodes if n.op not in known]
     if foreign:
         raise GraphError(f"the engine does not run: {', '.join(foreign)}; use the HLS backend")
+    for name in graph.inputs:
+        compiler.load_input(name)
     for node in graph.nodes:
         if node.op in _VIEW_OPS:
             view = _aliases(graph, node, compiler.views)
@@ -716,6 +766,7 @@ def compile_graph(graph: Graph, params: EngineParams | None = None) -> Program:
             compiler.views[node.output] = view
             continue
         compiler.run(node)
+    compiler.store_outputs()
     compiler.emit("END", "end")
     body = b"".join(compiler.words)
     digest = hashlib.sha256(body)

@@ -5,8 +5,6 @@
 (`python -m hwflow.emit.isa`), and a test fails when the two differ. docs/engine.md explains.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +183,8 @@ def package_text() -> str:
     ]
 
     def constant(name: str, value: int, note: str = "") -> None:
-        out.append(f"  localparam int unsigned {name} = {value};" + (f"  // {note}" if note else ""))
+        comment = f"  // {note}" if note else ""
+        out.append(f"  localparam int unsigned {name} = {value};{comment}")
 
     for name, value in (
         ("ISA_VERSION", ISA_VERSION),

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine compiler against docs/engine.md in numpy (tests/engine_model.py), word for word."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwflow import interp
+from hwflow.emit import engine, isa
+from hwflow.errors import GraphError, ResourceError, VerifyError
+from hwflow.ir import Graph, GraphBuilder, IntType
+from hwflow.ops.dw import DwAttrs
+from hwflow.ops.pw import PwAttrs
+from hwflow.resources import path as resource
+from tests.engine_model import EngineModel
+from tests.graphs import random_codenet_graph, random_image
+
+U8, I8 = IntType(8, False), IntType(8, True)
+
+
+def execute(graph: Graph, params: engine.EngineParams, seed: int) -> int:
+    """Runs a graph on the model and checks every word; returns the tensors compared."""
+    program = engine.compile_graph(graph, params)
+    name = graph.inputs[0]
+    image = random_image(graph.tensors[name].shape, seed)
+    expected = interp.run(graph, {name: image}, keep=True)
+    model = EngineModel(params.act_words)
+    candidates = model.run(program.stream, image.astype(np.uint8))
+    tags, addrs, data = (np.array(column) for column in zip(*model.writes, strict=True))
+    count = engine.check_trace(program, graph, tags, addrs, data, expected)
+    rows = expected[graph.outputs[0]]
+    assert np.array_equal(rows[rows[:, 1] >= 0], candidates)
+    return count
+
+
+def test_the_package_in_hdl_is_printed_from_the_tables() -> None:
+    assert (resource("hdl") / "engine" / "isa_pkg.sv").read_text() == isa.package_text()
+
+
+def test_fields_do_not_overlap() -> None:
+    layouts = [{**isa.COMMON, **fields} for fields in isa.DESCRIPTORS.values()]
+    for fields in [*layouts, *isa.LAYOUTS.values()]:
+        bits = [b for f in fields.values() for b in range(f.lsb, f.lsb + f.width)]
+        assert len(bits) == len(set(bits))
+
+
+@pytest.mark.parametrize("classes", [1, 20])
+def test_whole_config_a(classes: int) -> None:
+    graph = random_codenet_graph("a", classes, seed=classes)
+    stored = [n for n in graph.nodes if n.op in ("conv", "pw", "dw", "deform_dw", "maxpool")]
+    assert execute(graph, engine.EngineParams(), seed=3) == len(stored) + 1
+
+
+@pytest.mark.slow
+def test_whole_config_b_in_a_smaller_memory() -> None:
+    graph = random_codenet_graph("b", 1, seed=5)
+    execute(graph, engine.EngineParams(act_words=20480), seed=6)
+
+
+def test_a_wrong_word_is_named() -> None:
+    graph = random_codenet_graph("a", 1, seed=0)
+    program = engine.compile_graph(graph)
+    step = next(s for s in program.steps if s.node == "layer1.0.b1.pw")
+    shape = graph.tensors[step.tensor].shape
+    expected = {n.output: np.zeros(graph.tensors[n.output].shape, np.int64) for n in graph.nodes}
+    expected["image"] = np.zeros(graph.tensors["image"].shape, np.int64)
+    rows = [
+        (s.tag, (d + w) & 0xFFFF)
+        for s in program.steps
+        if s.tensor
+        for d in s.dst
+        for w in range(s.words)
+    ]
+    tags, addrs = (np.array(column) for column in zip(*rows, strict=True))
+    data = np.zeros((len(rows), isa.LANES), np.uint8)
+    engine.check_trace(program, graph, tags, addrs, data, expected)
+    word = 5
+    place = np.flatnonzero((tags == step.tag) & (addrs == step.dst[7] + word))
+    data[place, 3] = 1
+    y, x = divmod(16 * word + 3, shape[2])
+    with pytest.raises(VerifyError, match=rf"layer1\.0\.b1\.pw.*7.*{y}.*{x}"):
+        engine.check_trace(program, graph, tags, addrs, data, expected)
+    with pytest.raises(VerifyError, match="wrote"):
+        engine.check_trace(program, graph, tags[1:], addrs[1:], data[1:], expected)
+
+
+def test_too_large_a_network_is_refused_with_the_resource() -> None:
+    with pytest.raises(ResourceError, match=r"layer0\.conv.*activation memory"):
+        engine.compile_graph(random_codenet_graph("c", 1, seed=0))
+
+
+def _random_conv(rng: np.random.Generator, channels: int, shape: tuple[int, ...]) -> dict:
+    return {
+        "weight": rng.integers(-7, 8, (channels, *shape)).astype(np.int8),
+        "bias": rng.integers(-3000, 3000, channels),
+        "mul": np.ones(channels, np.int64),
+        "shift": rng.integers(-1, 9, channels).astype(np.int8),
+    }
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_small_networks_word_for_word(data: st.DataObject) -> None:
+    """1x1, depthwise of either stride and 1x1 again; the map goes out through STORE."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    ic, oc = data.draw(st.sampled_from([1, 3, 24])), data.draw(st.sampled_from([1, 5, 24, 25]))
+    width = data.draw(st.sampled_from([8, 16, 32, 48]))
+    height = 2 * data.draw(st.integers(1, 9))
+    stride = data.draw(st.sampled_from([1, 2])) if width % 32 == 0 or width == 16 else 1
+    b = GraphBuilder("small")
+    x = b.input("image", (ic, height, width), U8)
+    x = b.add("p", "pw", [x], PwAttrs(4, 24, U8), _random_conv(rng, oc, (ic,)))
+    x = b.add("d", "dw", [x], DwAttrs(stride, 4, 24, I8), _random_conv(rng, oc, (3, 3)))
+    if stride == 2 and height % 4:
+        return  # half a word of a map 8 wide
+    x = b.add("q", "pw", [x], PwAttrs(4, 24, I8), _random_conv(rng, 3, (oc,)))
+    graph = b.build([x])
+    program = engine.compile_graph(graph)
+    image = rng.integers(0, 256, (ic, height, width))
+    expected = interp.run(graph, {"image": image}, keep=True)
+    model = EngineModel(engine.EngineParams().act_words)
+    model.run(program.stream, image.astype(np.uint8))
+    tags, addrs, values = (np.array(column) for column in zip(*model.writes, strict=True))
+    assert engine.check_trace(program, graph, tags, addrs, values, expected) == 4
+    stored = np.frombuffer(model.output, np.int8).reshape(graph.tensors["q"].shape)
+    assert np.array_equal(stored, expected["q"])
+
+
+def test_refusals_name_the_node_and_the_way_out() -> None:
+    graph = random_codenet_graph("a", 1, seed=0)
+    node = graph.node("layer1.0.b1.pw")
+    constants = dict(graph.constants)
+    constants[node.consts["mul"]] = np.full_like(constants[node.consts["mul"]], 3)
+    with pytest.raises(GraphError, match=r"layer1\.0\.b1\.pw.*power-of-two"):
+        engine.compile_graph(graph.rebuilt(constants=constants))
+    nodes = [
+        dataclasses.replace(n, attrs=dataclasses.replace(n.attrs, k=7)) if n.op == "peaks" else n
+        for n in graph.nodes
+    ]
+    with pytest.raises(GraphError, match=r"peaks.*100"):
+        engine.compile_graph(graph.rebuilt(nodes=nodes))
+
+
+def test_values_beyond_a_field_are_refused() -> None:
+    with pytest.raises(GraphError, match=r"here: bias"):
+        isa.pack(isa.CHANNEL_RECORD, {"bias": 1 << 24}, "here")
+    assert isa.pack(isa.CHANNEL_RECORD, {"bias": -1}, "here") == (1 << 25) - 1
+
+
+def test_depthwise_beyond_int4_is_refused() -> None:
+    b = GraphBuilder("two")
+    x = b.input("image", (2, 16, 16), U8)
+    consts = {**_random_conv(np.random.default_rng(0), 2, (3, 3))}
+    consts["weight"] = np.full((2, 3, 3), 9, np.int8)
+    graph = b.build([b.add("d", "dw", [x], DwAttrs(1, 8, 24, I8), consts)])
+    with pytest.raises(GraphError, match=r"d: depthwise weights beyond int4"):
+        engine.compile_graph(graph)
