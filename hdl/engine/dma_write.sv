@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes the words of STORE and of the candidates to DDR. AXI with 64-bit data, INCR bursts of at
+// most 16 beats within 128 bytes (legal in AXI3 and AXI4), one ID.
+//
+// st_req announces st_words words from st_addr (one STORE at a time); they follow as st_valid with
+// st_data. st_ready falls while the buffer still has room for SKID words, which whoever fills it
+// may have under way. A burst begins only when all of its data is in the buffer, so that an abort
+// never leaves the bus waiting. st_done pulses once all responses are in (also for 0 words).
+// stop lets nothing new begin; idle then says that the bus owes nothing; flush empties the buffer.
+// Interval: 17 cycles a burst of 16 beats.
+`default_nettype none
+
+module dma_write #(
+    parameter int unsigned DEPTH = 64,       // words of the buffer, a power of two
+    parameter int unsigned SKID = 32,        // words still taken after st_ready has fallen
+    parameter int unsigned OUTSTANDING = 8   // bursts without a response
+) (
+    input  wire logic         clk,
+    input  wire logic         rst,
+    input  wire logic         stop,
+    input  wire logic         flush,
+    output logic              idle,
+    output logic              error,
+    output logic              beat,
+    // STORE
+    input  wire logic         st_req,
+    input  wire logic [31:0]  st_addr,
+    input  wire logic [15:0]  st_words,
+    input  wire logic         st_valid,
+    input  wire logic [127:0] st_data,
+    output logic              st_ready,
+    output logic              st_done,
+    // AXI write channels
+    output logic [31:0]       m_axi_awaddr,
+    output logic [7:0]        m_axi_awlen,
+    output logic              m_axi_awvalid,
+    input  wire logic         m_axi_awready,
+    output logic [63:0]       m_axi_wdata,
+    output logic              m_axi_wlast,
+    output logic              m_axi_wvalid,
+    input  wire logic         m_axi_wready,
+    input  wire logic [1:0]   m_axi_bresp,
+    input  wire logic         m_axi_bvalid,
+    output logic              m_axi_bready
+);
+  localparam int unsigned LEVEL_W = $clog2(DEPTH) + 1;
+  localparam int unsigned FLIGHT_W = $clog2(OUTSTANDING + 1);
+
+  if (SKID + 8 > DEPTH) begin : g_illegal
+    dma_write_buffer_must_hold_a_burst_beside_the_skid u_illegal ();
+  end
+
+  logic [LEVEL_W-1:0] level;
+  logic [127:0] head;
+  logic pop;
+  logic unused_in_ready;
+  logic unused_out_valid;
+
+  logic run_left;
+  logic burst_valid;
+  logic [31:0] burst_addr;
+  logic [3:0] burst_words;
+  logic take;
+
+  logic awvalid_q;
+  logic [31:0] awaddr_q;
+  logic [3:0] awwords_q;
+  logic sending_q;          // a burst's data is going out
+  logic [3:0] beats_q;      // beats left in it, less one
+  logic [FLIGHT_W-1:0] flight_q;
+  logic active_q;           // a STORE has been announced and not finished
+  logic st_ready_q;
+  logic st_done_q;
+  logic error_q;
+  logic beat_q;
+  logic sent;
+  logic answered;
+  logic finished;
+
+  fifo #(.WIDTH(128), .DEPTH(DEPTH)) u_buffer (
+      .clk(clk),
+      .rst(rst || flush),
+      .in_valid(st_valid),
+      .in_data(st_data),
+      .in_ready(unused_in_ready),
+      .out_valid(unused_out_valid),
+      .out_data(head),
+      .out_ready(pop),
+      .level(level)
+  );
+
+  burst_split #(.WORDS_W(16)) u_split (
+      .clk(clk),
+      .rst(rst || stop),
+      .load(st_req),
+      .load_addr(st_addr),
+      .load_words(st_words),
+      .left(run_left),
+      .valid(burst_valid),
+      .addr(burst_addr),
+      .words(burst_words),
+      .take(take)
+  );
+
+  assign take = burst_valid && !awvalid_q && !sending_q && !stop
+                && (flight_q != FLIGHT_W'(OUTSTANDING)) && (level >= LEVEL_W'(burst_words));
+  assign sent = sending_q && m_axi_wready;
+  assign pop = sent && !beats_q[0];
+  assign answered = m_axi_bvalid;
+  assign finished = active_q && !run_left && !sending_q && !awvalid_q && (flight_q == '0);
+
+  always_ff @(posedge clk) begin
+    if (take) begin
+      awaddr_q  <= burst_addr;
+      awwords_q <= burst_words;
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      awvalid_q <= 1'b0;
+      sending_q <= 1'b0;
+      beats_q <= '0;
+    end else if (take) begin
+      awvalid_q <= 1'b1;
+      sending_q <= 1'b1;
+      beats_q <= 4'({burst_words, 1'b0} - 5'd1);
+    end else begin
+      if (m_axi_awready) awvalid_q <= 1'b0;
+      if (sent) beats_q <= beats_q - 4'd1;
+      if (sent && beats_q == 4'd0) sending_q <= 1'b0;
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      flight_q <= '0;
+    end else if (take && !answered) begin
+      flight_q <= flight_q + 1'b1;
+    end else if (answered && !take) begin
+      flight_q <= flight_q - 1'b1;
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst || stop) begin
+      active_q  <= 1'b0;
+      st_done_q <= 1'b0;
+    end else begin
+      st_done_q <= finished;
+      if (st_req) active_q <= 1'b1;
+      else if (finished) active_q <= 1'b0;
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      st_ready_q <= 1'b0;
+      error_q <= 1'b0;
+      beat_q <= 1'b0;
+    end else begin
+      // One word may come in the cycle in which this is computed
+      st_ready_q <= level < LEVEL_W'(DEPTH - SKID);
+      error_q <= m_axi_bvalid && m_axi_bresp[1] && !stop;
+      beat_q <= sent;
+    end
+  end
+
+  assign m_axi_awaddr = awaddr_q;
+  assign m_axi_awlen = {3'b000, awwords_q, 1'b0} - 8'd1;
+  assign m_axi_awvalid = awvalid_q;
+  assign m_axi_wdata = beats_q[0] ? head[63:0] : head[127:64];
+  assign m_axi_wlast = beats_q == 4'd0;
+  assign m_axi_wvalid = sending_q;
+  assign m_axi_bready = 1'b1;
+  assign st_ready = st_ready_q;
+  assign st_done = st_done_q;
+  assign error = error_q;
+  assign beat = beat_q;
+  assign idle = !awvalid_q && !sending_q && (flight_q == '0);
+
+  logic unused;
+  assign unused = &{1'b0, m_axi_bresp[0], unused_in_ready, unused_out_valid};
+endmodule
+
+`default_nettype wire
