@@ -19,6 +19,8 @@ from brevitas.quant.fixed_point import (
 )
 from torch import Tensor, nn
 
+from hwflow.errors import ConfigError
+
 MAX_DILATION = 7
 ANCHORS = tuple((i - 1, j - 1) for i in range(3) for j in range(3))
 """Tap positions (row, column) of a 3x3 kernel, row-major."""
@@ -360,3 +362,81 @@ class DeformDw(nn.Module):
         quantised = isinstance(self.conv, QuantConv2d)
         weight = plain(self.conv.quant_weight()) if quantised else self.conv.weight
         return self.act(torch.ops.hwflow.deform_dw(plain(x), weight, plain(dilation)))
+
+
+VARIANTS = ("original", "bounded", "rounded", "square")
+OFFSET_BOUND = 8.0
+
+
+def sample_taps(x: Tensor, offset: Tensor) -> Tensor:
+    """The nine bilinear samples of every pixel of a deformable 3x3 convolution, pad 1.
+
+    x (N, C, H, W), offset (N, 18, H, W) in (dy, dx) pairs of row-major taps -> (N, C, 9, H, W).
+    Corners outside the map count as zero.
+    """
+    n, c, h, w = x.shape
+    pairs = offset.view(n, 9, 2, h, w)
+    anchors = torch.tensor(ANCHORS, dtype=offset.dtype, device=offset.device)
+    rows = torch.arange(h, dtype=offset.dtype, device=offset.device).view(1, 1, h, 1)
+    cols = torch.arange(w, dtype=offset.dtype, device=offset.device).view(1, 1, 1, w)
+    y = pairs[:, :, 0] + anchors[:, 0].view(1, 9, 1, 1) + rows
+    z = pairs[:, :, 1] + anchors[:, 1].view(1, 9, 1, 1) + cols
+    y0, z0 = torch.floor(y).detach(), torch.floor(z).detach()
+    flat = x.flatten(2)
+    out = x.new_zeros(n, c, 9 * h * w)
+    for down in (0, 1):
+        for right in (0, 1):
+            yi, zi = y0 + down, z0 + right
+            share = (1 - (y - yi).abs()) * (1 - (z - zi).abs())
+            inside = (yi >= 0) & (yi < h) & (zi >= 0) & (zi < w)
+            index = yi.clamp(0, h - 1).long() * w + zi.clamp(0, w - 1).long()
+            values = flat.gather(2, index.view(n, 1, -1).expand(n, c, -1))
+            out = out + values * (share * inside).view(n, 1, -1)
+    return out.view(n, c, 9, h, w)
+
+
+class DeformVariant(nn.Module):
+    """The other deformable 3x3 operators of the paper, float only, for the ablation.
+
+    "original": free offsets. "bounded": each offset clamped to [-8, 8]. "rounded": each offset
+    rounded (straight through, so that its generator learns). "square": one s in [0, 8] per pixel,
+    taps at anchor * (1 + s). With depthwise, a 1x1 convolution comes first and the offsets are
+    made from its output. Source: the operator ablation of the CoDeNet authors.
+    """
+
+    def __init__(self, cin: int, cout: int, variant: str, depthwise: bool) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ConfigError(f"unknown deformable variant {variant!r}: choose one of {VARIANTS}")
+        self.variant = variant
+        self.depthwise = depthwise
+        self.pw: nn.Module = nn.Conv2d(cin, cout, 1, bias=False) if depthwise else nn.Identity()
+        channels = cout if depthwise else cin
+        kernel = 1 if depthwise or variant == "original" else 3
+        fields = 1 if variant == "square" else 18
+        self.offset = nn.Conv2d(channels, fields, kernel, padding=kernel // 2)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+        groups = channels if depthwise else 1
+        self.conv = nn.Conv2d(channels, cout, 3, padding=1, groups=groups, bias=False)
+
+    def offsets(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W) -> offsets (N, 18, H, W)."""
+        raw = self.offset(x)
+        if self.variant == "bounded":
+            return raw.clamp(-OFFSET_BOUND, OFFSET_BOUND)
+        if self.variant == "rounded":
+            return _RoundSte.apply(raw)
+        if self.variant == "square":
+            anchors = torch.tensor(ANCHORS, dtype=raw.dtype, device=raw.device).view(1, 18, 1, 1)
+            return anchors * raw.clamp(0.0, OFFSET_BOUND)
+        return raw
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, cin, H, W) -> (N, cout, H, W)."""
+        x = self.pw(x)
+        taps = sample_taps(x, self.offsets(x))
+        weight = self.conv.weight.flatten(2)
+        if self.depthwise:
+            return (taps * weight[:, 0, :, None, None]).sum(2)
+        return torch.einsum("nckhw,ock->nohw", taps, weight)
