@@ -4,6 +4,8 @@
 `default_nettype none
 
 package engine_pkg;
+  // Not every module uses every constant
+  /* verilator lint_off UNUSEDPARAM */
   localparam int unsigned LANES = 16;  // pixels of an activation word
   localparam int unsigned OC = 24;  // output channels of a tile
   localparam int unsigned OC_W = 5;
@@ -46,6 +48,7 @@ package engine_pkg;
     logic             in_signed; // bytes are int8, else uint8
     logic             fill_min;  // the fill is the least value of the type, else 0
   } fetch_t;
+  /* verilator lint_on UNUSEDPARAM */
 endpackage
 
 `default_nettype wire
