@@ -84,7 +84,6 @@ class EngineSize(_Strict):
     """Memories of the engine, in words of 128 bits."""
 
     act_words: PositiveInt
-    smap_words: PositiveInt
     stream_words: PositiveInt
 
 

@@ -103,7 +103,7 @@ def execute(
     start = time.monotonic()
     with _disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        versions = {Path(c.argv[0]).name: _version(c) for c in plan.commands if c.version}
+        versions = {_name(plan, c): _version(c) for c in plan.commands if c.version}
         key = {"digest": plan.digest(), "versions": versions}
         if _fresh(stamp_path, key, plan, directory):
             return Executed(True, 0.0, versions, logs)
@@ -149,6 +149,10 @@ def tail(path: Path, lines: int = _TAIL_LINES) -> str:
         return ""
     text = path.read_bytes()[-20_000:].decode(errors="replace").splitlines()
     return "\n".join(f"    {line}" for line in text[-lines:])
+
+
+def _name(plan: Plan, command: Command) -> str:
+    return plan.name if command.argv[0] == PYTHON else Path(command.argv[0]).name
 
 
 def _data(text: str | bytes) -> bytes:
@@ -247,7 +251,7 @@ def _run(command: Command, directory: Path, on_line: Callable[[str], None] | Non
     log.parent.mkdir(parents=True, exist_ok=True)
     cwd = directory / command.cwd
     cwd.mkdir(parents=True, exist_ok=True)
-    shown = " ".join(command.argv)
+    shown = " ".join(command.argv).replace(PYTHON, "python")
     deadline = time.monotonic() + command.timeout_s
     with log.open("wb") as sink, log.open("rb") as source:
         try:

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The schema of report.json. A number nobody measured is null and has a reason, never 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
+
+from hwflow.errors import ConfigError
+from hwflow.plan import write_atomic
+
+Kind = Literal[
+    "measured in simulation", "post-synthesis estimate", "pre-route estimate", "post-route"
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _Measured(_Strict):
+    """Either its numbers are given, or `reason` says why they are not."""
+
+    reason: str | None = None
+
+    def _numbers(self) -> tuple[object, ...]:
+        return tuple(
+            getattr(self, name) for name in type(self).model_fields if name not in ("reason",)
+        )
+
+    @model_validator(mode="after")
+    def _null_has_a_reason(self) -> Self:
+        if any(value is None for value in self._numbers()) and not self.reason:
+            raise ValueError("a null number needs a reason")
+        return self
+
+
+class StageRow(_Strict):
+    """One stage; seconds are those of its last run."""
+
+    name: str
+    status: Literal["done", "cached", "skipped", "failed"]
+    seconds: NonNegativeFloat
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.status in ("skipped", "failed") and not self.reason:
+            raise ValueError(f"stage {self.name} is {self.status} without a reason")
+        return self
+
+
+class Data(_Measured):
+    """The photographs of this run."""
+
+    spec: str
+    source: str | None
+    sha256: str | None
+    bytes: NonNegativeInt | None
+    classes: list[str] | None
+
+
+class Accuracy(_Measured):
+    """`value` of the quantised network, `float_value` of the float one, on the test split."""
+
+    metric: str | None = None
+    value: float | None = None
+    float_value: float | None = None
+    dataset: str | None = None
+    images: NonNegativeInt | None = None
+
+
+class ImagesChecked(_Measured):
+    """Every layer's output of `images` images compared with the integer graph."""
+
+    images: NonNegativeInt | None = None
+    mismatches: NonNegativeInt | None = None
+
+
+class FramesChecked(_Measured):
+    """Every layer's output of `frames` simulated frames compared with the integer graph."""
+
+    frames: NonNegativeInt | None = None
+    mismatches: NonNegativeInt | None = None
+
+
+class Verify(_Strict):
+    """The three engines held to the integer graph."""
+
+    qonnx: ImagesChecked
+    hls: ImagesChecked
+    rtl: FramesChecked
+
+
+class Performance(_Measured):
+    """Speed of one frame of the 20-class network."""
+
+    kind: Kind | None = None
+    tool: str | None = None
+    cycles_per_frame: NonNegativeInt | None = None
+    clock_mhz: NonNegativeFloat | None = None
+    fps: NonNegativeFloat | None = None
+    macs_per_frame: NonNegativeInt | None = None
+    mac_utilisation: NonNegativeFloat | None = None
+    ddr_bytes_per_frame: NonNegativeInt | None = None
+
+
+class Layer(_Strict):
+    """One node of the integer graph as the engine ran it."""
+
+    name: str
+    op: str
+    cycles: NonNegativeInt
+    ideal_cycles: NonNegativeInt
+    macs: NonNegativeInt
+    ddr_bytes: NonNegativeInt
+
+
+class Used(_Strict):
+    """Of one resource; a BRAM36 may be used by halves."""
+
+    used: int | float
+    available: int
+
+
+class Resources(_Measured):
+    """Logic the design takes."""
+
+    kind: Kind | None = None
+    tool: str | None = None
+    lut: Used | None = None
+    ff: Used | None = None
+    bram36: Used | None = None
+    dsp: Used | None = None
+
+
+class Timing(_Measured):
+    """The clock the design reaches."""
+
+    kind: Kind | None = None
+    tool: str | None = None
+    fmax_mhz: NonNegativeFloat | None = None
+
+
+class Bitstream(_Measured):
+    """The file that configures the chip; `path` is relative to the run directory."""
+
+    path: str | None = None
+    status: Literal["done", "skipped", "failed"]
+
+
+class Report(_Strict):
+    """report.json."""
+
+    schema_: Literal[1] = 1
+    model: str
+    config: str | None
+    board: str
+    data: Data
+    hwflow_version: str
+    git: str | None
+    stages: list[StageRow]
+    accuracy: Accuracy
+    verify: Verify
+    performance: Performance
+    layers: list[Layer]
+    resources: Resources
+    timing: Timing
+    bitstream: Bitstream
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, populate_by_name=True,
+        alias_generator=lambda name: "schema" if name == "schema_" else name,
+    )
+
+
+def write(report: Report, path: Path) -> None:
+    """Write report.json, wholly or not at all."""
+    text = json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n"
+    write_atomic(path, text.encode())
+
+
+def read(path: Path) -> Report:
+    """Read and check a report.json; ConfigError names the file and every wrong key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); run `hwflow build` first"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text") from error
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]
+        )
+        raise ConfigError(f"{path}: is not a report of schema 1: {problems}") from error
