@@ -245,10 +245,14 @@ def build_and_test(
 
 
 def lint(top: str, sources: Sequence[Path], params: Mapping[str, object] | None = None) -> None:
-    """Verilator -Wall on one module as top. Raises ToolError with what it says."""
+    """Verilator -Wall on one module as top, with the waivers of hdl/lint.vlt.
+
+    Raises ToolError with what it says.
+    """
     files = [str(source if source.is_absolute() else hdl_dir() / source) for source in sources]
     command = [str(verilator_bin() / "verilator"), "--lint-only", "-Wall", "--timing"]
-    command += ["--top-module", top, *(f"-G{k}={v}" for k, v in (params or {}).items()), *files]
+    command += ["--top-module", top, *(f"-G{k}={v}" for k, v in (params or {}).items())]
+    command += [str(hdl_dir() / "lint.vlt"), *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or done.stderr.strip():
         raise ToolError(f"verilator -Wall on {top}:\n{done.stderr.strip()}")

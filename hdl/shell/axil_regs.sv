@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// AXI4-Lite slave with the registers of registers.toml.
+//
+// One read and one write at a time, each with a response: OKAY, or SLVERR for an offset without a
+// register and for a write to a read-only one (which then changes nothing). Byte strobes are
+// honoured. A read answers 2 cycles after its address, a write 1 cycle after address and data.
+// start and soft_reset pulse for one cycle.
+`default_nettype none
+
+module axil_regs
+  import regs_pkg::*;
+#(
+    parameter int unsigned ISA = 1,            // version of the instruction stream
+    parameter int unsigned LANES = 16,         // pixels in an activation word
+    parameter int unsigned OC = 24,            // output channels in a weight tile
+    parameter int unsigned ACT_WORDS = 24576   // words of the activation memory
+) (
+    input  wire logic        clk,
+    input  wire logic        rst,
+    // AXI4-Lite
+    input  wire logic [7:0]  s_axil_awaddr,
+    input  wire logic        s_axil_awvalid,
+    output logic             s_axil_awready,
+    input  wire logic [31:0] s_axil_wdata,
+    input  wire logic [3:0]  s_axil_wstrb,
+    input  wire logic        s_axil_wvalid,
+    output logic             s_axil_wready,
+    output logic [1:0]       s_axil_bresp,
+    output logic             s_axil_bvalid,
+    input  wire logic        s_axil_bready,
+    input  wire logic [7:0]  s_axil_araddr,
+    input  wire logic        s_axil_arvalid,
+    output logic             s_axil_arready,
+    output logic [31:0]      s_axil_rdata,
+    output logic [1:0]       s_axil_rresp,
+    output logic             s_axil_rvalid,
+    input  wire logic        s_axil_rready,
+    output logic             irq,
+    // to the engine
+    output logic             start,
+    output logic             soft_reset,
+    output logic [31:0]      prog_addr,
+    output logic [31:0]      prog_words,
+    output logic [31:0]      image_addr,
+    output logic [31:0]      output_addr,
+    output logic [31:0]      scratch_addr,
+    output logic [31:0]      watchdog,
+    // from the engine
+    input  wire logic        busy,
+    input  wire logic        done,
+    input  wire logic        error,
+    input  wire logic        irq_done,         // pulse
+    input  wire logic        irq_error,        // pulse
+    input  wire logic [7:0]  error_code,
+    input  wire logic [11:0] error_tag,
+    input  wire logic [31:0] cycles,
+    input  wire logic [31:0] rd_bytes,
+    input  wire logic [31:0] wr_bytes,
+    input  wire logic [6:0]  cand_count,
+    input  wire logic [63:0] prog_hash,
+    input  wire logic [11:0] tag
+);
+  localparam logic [1:0] OKAY = 2'b00;
+  localparam logic [1:0] SLVERR = 2'b10;
+
+  // Write channels: address and data wait for each other
+  logic aw_full_q;
+  logic w_full_q;
+  logic [7:0] awaddr_q;
+  logic [31:0] wdata_q;
+  logic [3:0] wstrb_q;
+  logic bvalid_q;
+  logic [1:0] bresp_q;
+  logic act;
+  logic writable;
+  logic [31:0] mask;
+
+  assign act = aw_full_q && w_full_q && !bvalid_q;
+  assign mask = {{8{wstrb_q[3]}}, {8{wstrb_q[2]}}, {8{wstrb_q[1]}}, {8{wstrb_q[0]}}};
+  assign s_axil_awready = !aw_full_q;
+  assign s_axil_wready = !w_full_q;
+  assign s_axil_bvalid = bvalid_q;
+  assign s_axil_bresp = bresp_q;
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      aw_full_q <= 1'b0;
+      w_full_q <= 1'b0;
+      bvalid_q <= 1'b0;
+    end else begin
+      if (s_axil_awvalid && !aw_full_q) aw_full_q <= 1'b1;
+      else if (act) aw_full_q <= 1'b0;
+      if (s_axil_wvalid && !w_full_q) w_full_q <= 1'b1;
+      else if (act) w_full_q <= 1'b0;
+      if (act) bvalid_q <= 1'b1;
+      else if (s_axil_bready) bvalid_q <= 1'b0;
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (!aw_full_q) awaddr_q <= {s_axil_awaddr[7:2], 2'b00};
+    if (!w_full_q) begin
+      wdata_q <= s_axil_wdata;
+      wstrb_q <= s_axil_wstrb;
+    end
+    if (act) bresp_q <= writable ? OKAY : SLVERR;
+  end
+
+  always_comb begin
+    case (awaddr_q)
+      ADDR_CTRL, ADDR_IRQ_ENABLE, ADDR_IRQ_STATUS, ADDR_PROG_ADDR, ADDR_PROG_WORDS,
+      ADDR_IMAGE_ADDR, ADDR_OUTPUT_ADDR, ADDR_SCRATCH_ADDR, ADDR_WATCHDOG: writable = 1'b1;
+      default: writable = 1'b0;
+    endcase
+  end
+
+  // Registers
+  logic [1:0] irq_enable_q;  // {error, done}
+  logic [1:0] irq_status_q;
+  logic [1:0] irq_set;
+  logic [1:0] irq_clear;
+  logic irq_q;
+
+  assign irq_set = {irq_error, irq_done};
+  assign irq_clear = (act && awaddr_q == ADDR_IRQ_STATUS) ? wdata_q[1:0] & mask[1:0] : 2'b00;
+  assign irq = irq_q;
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      irq_enable_q <= '0;
+      irq_status_q <= '0;
+      irq_q <= 1'b0;
+      start <= 1'b0;
+      soft_reset <= 1'b0;
+    end else begin
+      irq_status_q <= (irq_status_q & ~irq_clear) | irq_set;
+      irq_q <= (irq_status_q & irq_enable_q) != '0;
+      if (act && awaddr_q == ADDR_IRQ_ENABLE && wstrb_q[0]) irq_enable_q <= wdata_q[1:0];
+      start <= act && awaddr_q == ADDR_CTRL && wstrb_q[0] && wdata_q[CTRL_START_LSB];
+      soft_reset <= act && awaddr_q == ADDR_CTRL && wstrb_q[0] && wdata_q[CTRL_RESET_LSB];
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      prog_addr <= '0;
+      prog_words <= '0;
+      image_addr <= '0;
+      output_addr <= '0;
+      scratch_addr <= '0;
+      watchdog <= '0;
+    end else if (act) begin
+      case (awaddr_q)
+        ADDR_PROG_ADDR: prog_addr <= (prog_addr & ~mask) | (wdata_q & mask);
+        ADDR_PROG_WORDS: prog_words <= (prog_words & ~mask) | (wdata_q & mask);
+        ADDR_IMAGE_ADDR: image_addr <= (image_addr & ~mask) | (wdata_q & mask);
+        ADDR_OUTPUT_ADDR: output_addr <= (output_addr & ~mask) | (wdata_q & mask);
+        ADDR_SCRATCH_ADDR: scratch_addr <= (scratch_addr & ~mask) | (wdata_q & mask);
+        ADDR_WATCHDOG: watchdog <= (watchdog & ~mask) | (wdata_q & mask);
+        default: ;
+      endcase
+    end
+  end
+
+  // Read channel: address, then data
+  logic ar_full_q;
+  logic rvalid_q;
+  logic [7:0] araddr_q;
+  logic [31:0] rdata_q;
+  logic [1:0] rresp_q;
+  logic [31:0] value;
+  logic mapped;
+
+  assign s_axil_arready = !ar_full_q;
+  assign s_axil_rvalid = rvalid_q;
+  assign s_axil_rdata = rdata_q;
+  assign s_axil_rresp = rresp_q;
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      ar_full_q <= 1'b0;
+      rvalid_q <= 1'b0;
+    end else begin
+      if (s_axil_arvalid && !ar_full_q) ar_full_q <= 1'b1;
+      else if (rvalid_q && s_axil_rready) ar_full_q <= 1'b0;
+      if (ar_full_q && !rvalid_q) rvalid_q <= 1'b1;
+      else if (s_axil_rready) rvalid_q <= 1'b0;
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (!ar_full_q) araddr_q <= {s_axil_araddr[7:2], 2'b00};
+    if (!rvalid_q) begin
+      rdata_q <= value;
+      rresp_q <= mapped ? OKAY : SLVERR;
+    end
+  end
+
+  always_comb begin
+    value = '0;
+    mapped = 1'b1;
+    case (araddr_q)
+      ADDR_ID: value = ID_VALUE;
+      ADDR_VERSION: value = {MAP_VERSION, 16'(ISA)};
+      ADDR_CAPS: value = {16'(ACT_WORDS), 8'(OC), 8'(LANES)};
+      ADDR_CTRL: value = '0;
+      ADDR_STATUS: value = {29'b0, error, done, busy};
+      ADDR_ERROR: value = {4'b0, error_tag, 8'b0, error_code};
+      ADDR_IRQ_ENABLE: value = {30'b0, irq_enable_q};
+      ADDR_IRQ_STATUS: value = {30'b0, irq_status_q};
+      ADDR_PROG_ADDR: value = prog_addr;
+      ADDR_PROG_WORDS: value = prog_words;
+      ADDR_IMAGE_ADDR: value = image_addr;
+      ADDR_OUTPUT_ADDR: value = output_addr;
+      ADDR_SCRATCH_ADDR: value = scratch_addr;
+      ADDR_WATCHDOG: value = watchdog;
+      ADDR_CYCLES: value = cycles;
+      ADDR_RD_BYTES: value = rd_bytes;
+      ADDR_WR_BYTES: value = wr_bytes;
+      ADDR_CAND_COUNT: value = {25'b0, cand_count};
+      ADDR_PROG_HASH_LO: value = prog_hash[31:0];
+      ADDR_PROG_HASH_HI: value = prog_hash[63:32];
+      ADDR_TAG: value = {20'b0, tag};
+      default: mapped = 1'b0;
+    endcase
+  end
+
+  logic unused;
+  assign unused = &{1'b0, s_axil_awaddr[1:0], s_axil_araddr[1:0]};
+endmodule
+
+`default_nettype wire

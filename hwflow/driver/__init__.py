@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Host driver of the accelerator. Needs Python 3.10 and numpy, and pynq when it runs on a board.
+
+The package imports nothing else of hwflow, so that it can be copied to a board by itself.
+"""

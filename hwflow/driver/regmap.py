@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Printed by `python -m hwflow.driver.registers` from hdl/shell/registers.toml."""
+
+MAP_VERSION = 1
+ID_VALUE = 0x46465748
+
+# Byte offsets
+ID = 0x00
+VERSION = 0x04
+CAPS = 0x08
+CTRL = 0x0C
+STATUS = 0x10
+ERROR = 0x14
+IRQ_ENABLE = 0x18
+IRQ_STATUS = 0x1C
+PROG_ADDR = 0x20
+PROG_WORDS = 0x24
+IMAGE_ADDR = 0x28
+OUTPUT_ADDR = 0x2C
+SCRATCH_ADDR = 0x30
+WATCHDOG = 0x34
+CYCLES = 0x38
+RD_BYTES = 0x3C
+WR_BYTES = 0x40
+CAND_COUNT = 0x44
+PROG_HASH_LO = 0x48
+PROG_HASH_HI = 0x4C
+TAG = 0x50
+
+# Fields: (lowest bit, width)
+VERSION_ISA = (0, 16)
+VERSION_MAP = (16, 16)
+CAPS_LANES = (0, 8)
+CAPS_OC = (8, 8)
+CAPS_ACT_WORDS = (16, 16)
+CTRL_START = (0, 1)
+CTRL_RESET = (1, 1)
+STATUS_BUSY = (0, 1)
+STATUS_DONE = (1, 1)
+STATUS_ERROR = (2, 1)
+ERROR_CODE = (0, 8)
+ERROR_TAG = (16, 12)
+IRQ_ENABLE_DONE = (0, 1)
+IRQ_ENABLE_ERROR = (1, 1)
+IRQ_STATUS_DONE = (0, 1)
+IRQ_STATUS_ERROR = (1, 1)
+
+# Error codes: meaning
+ERRORS = {
+    0x10: "the memory answered a read with an error",
+    0x11: "the memory answered a write with an error",
+    0x12: "the frame took longer than WATCHDOG cycles",
+    0x13: "an address is not a multiple of 16, or PROG_WORDS is out of range",
+}
