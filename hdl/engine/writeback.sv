@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sixteen requantisers in front of the activation memory's write port and the dilation map's.
+//
+// q[x] = clamp(round_half_even((acc[x] + bias) / 2**(shift - 7))), one word a cycle. With smap_we
+// the low 3 bits of each pixel also go to word smap_idx of the dilation map (type u3).
+//
+// Latency WB_LAT = 5 from valid to wr_en.
+// Resources: 16 x requant, the addresses in shift registers, no DSP.
+`default_nettype none
+
+module writeback (
+    input  wire logic                                                clk,
+    input  wire logic                                                rst,
+    // accumulators of 16 pixels, and their channel's constants
+    input  wire logic                                                valid,
+    input  wire logic [engine_pkg::LANES-1:0][engine_pkg::ACC_W-1:0] acc,
+    input  wire logic [                       engine_pkg::BIAS_W-1:0] bias,
+    input  wire logic [                      engine_pkg::SHIFT_W-1:0] shift,  // code: shift + 7
+    input  wire logic [                                          1:0] out_type,
+    input  wire logic [                       engine_pkg::ADDR_W-1:0] addr,
+    input  wire logic                                                 smap_we_in,
+    input  wire logic [                   engine_pkg::SMAP_IDX_W-1:0] smap_idx_in,
+    // activation memory
+    output logic                                                     wr_en,
+    output logic      [                       engine_pkg::ADDR_W-1:0] wr_addr,
+    output logic      [                                        127:0] wr_data,
+    // dilation map
+    output logic                                                      smap_we,
+    output logic      [                   engine_pkg::SMAP_IDX_W-1:0] smap_idx,
+    output logic      [                                         47:0] smap_data
+);
+  import engine_pkg::*;
+
+  typedef struct packed {
+    logic [ADDR_W-1:0]     addr;
+    logic [SMAP_IDX_W-1:0] idx;
+  } place_t;
+
+  logic [WB_LAT:1] valid_q, smap_q;
+  place_t place_q[WB_LAT];
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      valid_q <= '0;
+      smap_q  <= '0;
+    end else begin
+      valid_q <= {valid_q[WB_LAT-1:1], valid};
+      smap_q  <= {smap_q[WB_LAT-1:1], valid && smap_we_in};
+    end
+    place_q[0].addr <= addr;
+    place_q[0].idx  <= smap_idx_in;
+    for (int unsigned i = 1; i < WB_LAT; i++) place_q[i] <= place_q[i-1];
+  end
+
+  for (genvar x = 0; x < LANES; x++) begin : g_lane
+    requant u_requant (
+        .clk(clk),
+        .en(valid),
+        .acc(acc[x]),
+        .bias(bias),
+        .shift_code(shift),
+        .out_type(out_type),
+        .q(wr_data[8*x+:8])
+    );
+    assign smap_data[3*x+:3] = wr_data[8*x+:3];
+  end
+
+  assign wr_en = valid_q[WB_LAT];
+  assign wr_addr = place_q[WB_LAT-1].addr;
+  assign smap_we = smap_q[WB_LAT];
+  assign smap_idx = place_q[WB_LAT-1].idx;
+endmodule
+
+`default_nettype wire
