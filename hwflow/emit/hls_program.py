@@ -1,0 +1,469 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The integer graph as a program of the HLS layer engine: descriptors, parameters, addresses.
+
+Memory holds feature maps as planes (hls/memory.hpp). A tensor is a *view*: the word address of each
+of its planes, and how often it is enlarged while it is read. So slice, concat, shuffle and upsample
+cost nothing; only where one is an output of the graph, or where 1x1 or dense convolutions read an
+upsampled map, a `move` layer stores it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hwflow.errors import GraphError, ResourceError
+from hwflow.ir import Graph, IntType, Node, Tensor
+from hwflow.ops import CONVOLUTIONS
+from hwflow.ops.arith import dot_range
+
+PIX_PAR = 8  # pixels in a memory word, as hls/memory.hpp
+OC_PAR = 16  # output channels of the multiply array, as hls/memory.hpp
+BANKS = 4
+LAYER_WORDS = 32
+PLACE_BITS = 15  # of a coordinate in a candidate's key, as hls/peaks.hpp
+
+OPCODES = {"conv": 1, "pw": 2, "dw": 3, "deform_dw": 4, "maxpool": 5, "move": 6, "peaks": 7}
+FIELDS = (
+    "op", "in_map", "in_c", "in_h", "in_w", "in_up", "in_signed", "map1", "up1", "signed1",
+    "map2", "up2", "signed2", "out", "out_c", "out_h", "out_w", "lo", "hi", "weights", "quant",
+    "weight_bits", "kernel", "stride", "pad", "tile", "k",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EngineShape:
+    """Sizes of the on-chip buffers (words of 64 bits unless said) and widths in bits.
+
+    `mac_depth`: most input channels of a layer. `in_words`: activations of a pw tile. `band_depth`:
+    each of the four row banks. `plane_words`: largest plane of a deformable layer. `out_words`:
+    widest row. `peaks`: most candidates.
+    """
+
+    mac_depth: int = 4096
+    in_words: int = 16384
+    band_depth: int = 512
+    plane_words: int = 512
+    out_words: int = 64
+    peaks: int = 128
+    weight_bits: int = 8
+    acc_bits: int = 32
+    mul_bits: int = 2
+    sum_bits: int = 32
+
+    def buffers(self) -> dict[str, tuple[int, int, int, bool]]:
+        """name -> (banks, words a bank, bits a word, two reads a cycle), as hls/engine.hpp."""
+        return {
+            "map": (1, self.mac_depth, 32, False),
+            "in": (1, self.in_words, 64, False),
+            "weight": (OC_PAR, self.mac_depth, self.weight_bits, False),
+            "band": (BANKS, self.band_depth, 64, True),
+            "plane": (OC_PAR, self.plane_words, 64, True),
+            "dilation": (1, self.plane_words, 64, True),
+            "out": (OC_PAR, self.out_words, 64, False),
+        }
+
+    def bytes(self) -> dict[str, int]:
+        """Bytes of each on-chip buffer."""
+        return {name: b * w * bits // 8 for name, (b, w, bits, _) in self.buffers().items()}
+
+    def bram36(self) -> int:
+        """Block RAMs of the buffers: each bank by itself, at the widths a 7-series BRAM36 offers.
+
+        Banks of at most 64 words become LUT RAM and count as none.
+        """
+        return sum(
+            banks * _bram36(words, bits, dual)
+            for banks, words, bits, dual in self.buffers().values()
+            if words > 64
+        )
+
+
+def _bram36(words: int, bits: int, dual: bool) -> int:
+    """BRAM36 of one memory; the 72-bit width has one read port only."""
+    modes = [(1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1)]
+    if not dual:
+        modes.append((512, 72))
+    return min(math.ceil(words / depth) * math.ceil(bits / width) for depth, width in modes)
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor in memory: the word address of each plane, the stored size, the enlargement."""
+
+    planes: tuple[int, ...]
+    height: int
+    width: int
+    up: int
+    dtype: IntType
+
+    @property
+    def pitch(self) -> int:
+        """Words of a stored row."""
+        return words_of(self.width)
+
+    @property
+    def plane_words(self) -> int:
+        """Words of a stored plane."""
+        return self.height * self.pitch
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer of the program: the node it runs and the tensor it stores."""
+
+    node: str
+    tensor: str
+    op: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the engine needs: program (layers, 32) int32, parameter words, a view a tensor."""
+
+    shape: EngineShape
+    words: np.ndarray
+    params: np.ndarray
+    views: Mapping[str, View]
+    steps: tuple[Step, ...]
+    act_words: int
+
+
+def words_of(pixels: int) -> int:
+    """Memory words of a row of pixels."""
+    return -(-pixels // PIX_PAR)
+
+
+def shape_for(graph: Graph) -> EngineShape:
+    """The default buffers with the narrowest requantiser (in bytes) that is exact for the graph."""
+    mul_top, bits = 1, 0
+    for node in graph.nodes:
+        if node.op not in CONVOLUTIONS:
+            continue
+        dtype = graph.tensors[node.inputs[0]].dtype
+        assert isinstance(dtype, IntType)
+        low, high = dot_range(graph.const(node, "weight"), dtype)
+        scales = (graph.const(node, role) for role in ("mul", "bias", "shift"))
+        for lo, hi, mul, bias, shift in zip(low, high, *scales, strict=True):
+            reach = max(-int(lo), int(hi)) * int(mul) + abs(int(bias))
+            reach <<= max(0, -int(shift))
+            bits = max(bits, reach.bit_length() + 2, int(shift) + 2)
+            mul_top = max(mul_top, int(mul))
+    mul_bits = 2 if mul_top == 1 else 8 * math.ceil((mul_top.bit_length() + 1) / 8)
+    return EngineShape(mul_bits=mul_bits, sum_bits=max(32, 8 * math.ceil(bits / 8)))
+
+
+def compile_graph(graph: Graph, shape: EngineShape | None = None) -> Program:
+    """Lay out memory and write the descriptor of every layer.
+
+    GraphError names a node the engine has no kernel for, ResourceError one that does not fit its
+    buffers.
+    """
+    needed = shape_for(graph)
+    shape = shape or needed
+    if shape.mul_bits < needed.mul_bits or shape.sum_bits < needed.sum_bits:
+        raise ResourceError(
+            f"graph '{graph.name}' needs mul_bits {needed.mul_bits} and sum_bits "
+            f"{needed.sum_bits}; the engine has {shape.mul_bits} and {shape.sum_bits}"
+        )
+    compiler = _Compiler(graph, shape)
+    for name in graph.inputs:
+        compiler.views[name] = compiler.store(graph.tensors[name])
+    for node in graph.nodes:
+        for name in (*node.inputs, node.output):
+            _check_byte(graph, node, name)
+        compiler.node(node)
+    words = np.zeros((len(compiler.layers), LAYER_WORDS), np.int32)
+    for row, layer in zip(words, compiler.layers, strict=True):
+        for key, number in layer.items():
+            row[FIELDS.index(key)] = number
+    return Program(
+        shape, words, np.concatenate([*compiler.params, np.zeros(2, np.uint64)]),
+        compiler.views, tuple(compiler.steps), compiler.act_words,
+    )  # fmt: skip
+
+
+def _check_byte(graph: Graph, node: Node, name: str) -> None:
+    tensor = graph.tensors[name]
+    if node.op == "peaks" and name == node.output:
+        return
+    if not isinstance(tensor.dtype, IntType) or tensor.dtype.bits > 8 or len(tensor.shape) != 3:
+        raise GraphError(
+            f"node '{node.name}' ({node.op}): tensor '{name}' is {tensor.dtype} {tensor.shape}; "
+            "the HLS engine stores feature maps (C, H, W) of at most 8 bits; requantise it"
+        )
+
+
+@dataclass
+class _Compiler:
+    """The state of one compilation."""
+
+    graph: Graph
+    shape: EngineShape
+    views: dict[str, View] = field(default_factory=dict)
+    layers: list[dict[str, int]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    params: list[np.ndarray] = field(default_factory=list)
+    param_words: int = 0
+    act_words: int = 0
+    maps: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def node(self, node: Node) -> None:
+        """Add the layers of one node."""
+        movement = _MOVEMENTS.get(node.op)
+        if movement is not None:
+            inputs = [self.views[i] for i in node.inputs]
+            if len({v.up for v in inputs}) > 1:
+                inputs = [self.stored(node, i) for i in node.inputs]
+            self.views[node.output] = movement(node, inputs)
+            if node.output in self.graph.outputs:
+                self.stored(node, node.output)
+            return
+        encode = _ENCODERS.get(node.op)
+        if encode is None:
+            known = ", ".join([*_ENCODERS, *_MOVEMENTS])
+            raise GraphError(
+                f"node '{node.name}': the HLS engine has no kernel for {node.op}; it has {known}"
+            )
+        layer = encode(self, node)
+        self.views[node.output] = self.finish(node.name, node.op, node.output, layer)
+
+    def finish(self, name: str, op: str, tensor: str, layer: dict[str, int]) -> View:
+        """Place the layer's output in memory and file its descriptor."""
+        out = self.graph.tensors[tensor]
+        view = self.store(out)
+        shape = out.shape if op != "peaks" else (1, *out.shape)
+        layer = {
+            "op": OPCODES[op], "out": view.planes[0], "out_c": shape[0], "out_h": shape[1],
+            "out_w": shape[2], **layer,
+        }  # fmt: skip
+        self.layers.append(layer)
+        self.steps.append(Step(name, tensor, op))
+        return view
+
+    def store(self, tensor: Tensor) -> View:
+        """New planes for a tensor; candidates (k, 8) of 16 bits take two words each."""
+        assert isinstance(tensor.dtype, IntType)
+        if len(tensor.shape) == 2:
+            count, height, width = 1, tensor.shape[0], 2 * PIX_PAR
+        else:
+            count, height, width = tensor.shape
+        plane = height * words_of(width)
+        planes = tuple(range(self.act_words, self.act_words + count * plane, plane))
+        self.act_words += count * plane
+        if self.act_words >= 1 << 31:
+            raise ResourceError(f"tensor '{tensor.name}' lies beyond 2**31 words of memory")
+        return View(planes, height, width, 0, tensor.dtype)
+
+    def stored(self, node: Node, name: str) -> View:
+        """The view of a tensor that lies in memory as it is, copied there first if need be."""
+        view = self.views[name]
+        if view.up == 0 and (name not in self.graph.outputs or _contiguous(view)):
+            return view
+        layer = self.read(node, name)
+        pitch = words_of(layer["in_w"])
+        layer["tile"] = self.band_rows(node, pitch)
+        self.views[name] = self.finish(f"{name}.move", "move", name, layer)
+        return self.views[name]
+
+    def add_params(self, words: np.ndarray) -> int:
+        """Append parameter words (uint64) and return the address of the first."""
+        address = self.param_words
+        flat = np.ascontiguousarray(words, dtype=np.uint64).reshape(-1)
+        self.params.append(flat)
+        self.param_words += flat.size
+        return address
+
+    def map(self, planes: tuple[int, ...]) -> int:
+        """The address of a channel map: two plane addresses a word."""
+        if planes not in self.maps:
+            padded = np.array([*planes, *([0] * (len(planes) % 2))], dtype=np.uint32)
+            self.maps[planes] = self.add_params(padded.view(np.uint64))
+        return self.maps[planes]
+
+    def read(self, node: Node, name: str) -> dict[str, int]:
+        """The fields that describe input 0."""
+        view = self.views[name]
+        channels, height, width = self.graph.tensors[name].shape
+        self.fit(node, "input channels", channels, self.shape.mac_depth, "mac_depth")
+        self.fit(node, "words of a row", words_of(width), self.shape.out_words, "out_words")
+        return {
+            "in_map": self.map(view.planes), "in_c": channels, "in_h": height, "in_w": width,
+            "in_up": view.up, "in_signed": int(view.dtype.signed),
+        }  # fmt: skip
+
+    def fit(self, node: Node, what: str, needed: int, limit: int, option: str) -> None:
+        """ResourceError unless a layer fits a buffer."""
+        if needed > limit:
+            raise ResourceError(
+                f"node '{node.name}' ({node.op}): {needed} {what}, the HLS engine holds {limit}; "
+                f"enlarge {option} of EngineShape"
+            )
+
+    def band_rows(self, node: Node, pitch: int) -> int:
+        """Rows of `pitch` words the row buffer holds."""
+        self.fit(node, "words of a row", pitch, self.shape.band_depth, "band_depth")
+        return BANKS * (self.shape.band_depth // pitch)
+
+    def quant(self, node: Node, channels: int) -> np.ndarray:
+        """(channels, 2) words: mul and shift, bias; channels past the last are zero."""
+        words = np.zeros((channels, 2), np.uint64)
+        mul, bias, shift = (self.graph.const(node, role) for role in ("mul", "bias", "shift"))
+        words[: len(mul), 0] = mul.astype(np.uint64) | (
+            shift.view(np.uint8).astype(np.uint64) << np.uint64(32)
+        )
+        words[: len(mul), 1] = np.ascontiguousarray(bias).view(np.uint64)
+        return words
+
+    def arithmetic(self, node: Node) -> dict[str, int]:
+        """Clamp limits of a convolution, after checking its widths."""
+        self.fit(node, "bits of accumulator", node.attrs.acc_bits, self.shape.acc_bits, "acc_bits")
+        self.fit(node, "bits of weight", node.attrs.weight_bits, self.shape.weight_bits,
+                 "weight_bits")  # fmt: skip
+        return {"lo": node.attrs.out.lo, "hi": node.attrs.out.hi}
+
+    def array(self, node: Node, depth: int) -> dict[str, int]:
+        """Weights and requantisers of the multiply array, `depth` steps an output."""
+        self.fit(node, "steps of the multiply array", depth, self.shape.mac_depth, "mac_depth")
+        weight = self.graph.const(node, "weight").reshape(-1, depth)
+        tiles = -(-weight.shape[0] // OC_PAR)
+        padded = np.zeros((tiles * OC_PAR, depth), np.int8)
+        padded[: weight.shape[0]] = weight
+        lanes = np.ascontiguousarray(padded.reshape(tiles, OC_PAR, depth).swapaxes(1, 2))
+        bits = 4 if node.attrs.weight_bits <= 4 else 8
+        packed = lanes.view(np.uint8)
+        if bits == 4:
+            packed = (packed[..., 0::2] & 15) | (packed[..., 1::2] << 4)
+        return {
+            **self.arithmetic(node),
+            "weights": self.add_params(np.ascontiguousarray(packed).view(np.uint64)),
+            "quant": self.add_params(self.quant(node, tiles * OC_PAR)),
+            "weight_bits": bits,
+        }
+
+    def channels(self, node: Node) -> dict[str, int]:
+        """Weights and requantisers of a depthwise layer: four words a channel."""
+        weight = self.graph.const(node, "weight").reshape(-1, 9)
+        packed = np.zeros((weight.shape[0], 16), np.uint8)
+        packed[:, :9] = weight.view(np.uint8)
+        words = np.concatenate(
+            [packed.view(np.uint64), self.quant(node, weight.shape[0])], axis=1
+        )
+        return {**self.arithmetic(node), "weights": self.add_params(words)}
+
+    def window(self, node: Node, kernel: int, stride: int, pad: int) -> dict[str, int]:
+        """The fields of a layer that sweeps a plane with a window."""
+        if not (kernel <= 3 and stride in (1, 2) and pad in (0, 1)):
+            raise GraphError(
+                f"node '{node.name}' ({node.op}): kernel {kernel}, stride {stride}, pad {pad}; the "
+                "HLS engine has windows of at most 3 with stride 1 or 2 and pad 0 or 1"
+            )
+        layer = self.read(node, node.inputs[0])
+        rows = self.band_rows(node, words_of(layer["in_w"]))
+        return {
+            **layer, "kernel": kernel, "stride": stride, "pad": pad,
+            "tile": (rows - kernel) // stride + 1,
+        }  # fmt: skip
+
+
+def _contiguous(view: View) -> bool:
+    first, step = view.planes[0], view.plane_words
+    return view.planes == tuple(range(first, first + step * len(view.planes), step))
+
+
+def _slice(node: Node, inputs: Sequence[View]) -> View:
+    return dataclasses.replace(
+        inputs[0], planes=inputs[0].planes[node.attrs.start : node.attrs.stop]
+    )
+
+
+def _concat(node: Node, inputs: Sequence[View]) -> View:
+    return dataclasses.replace(inputs[0], planes=tuple(p for v in inputs for p in v.planes))
+
+
+def _shuffle(node: Node, inputs: Sequence[View]) -> View:
+    planes, groups = inputs[0].planes, node.attrs.groups
+    size = len(planes) // groups
+    order = tuple(planes[g * size + k] for k in range(size) for g in range(groups))
+    return dataclasses.replace(inputs[0], planes=order)
+
+
+def _upsample(node: Node, inputs: Sequence[View]) -> View:
+    factor = node.attrs.factor
+    if factor & (factor - 1):
+        raise GraphError(
+            f"node '{node.name}' (upsample): factor {factor}; the HLS engine enlarges by powers of "
+            "two only"
+        )
+    return dataclasses.replace(inputs[0], up=inputs[0].up + factor.bit_length() - 1)
+
+
+def _pw(compiler: _Compiler, node: Node) -> dict[str, int]:
+    compiler.stored(node, node.inputs[0])
+    layer = compiler.read(node, node.inputs[0])
+    tile = min(compiler.shape.out_words, compiler.shape.in_words // layer["in_c"])
+    compiler.fit(node, "input channels", layer["in_c"], compiler.shape.in_words, "in_words")
+    return {**layer, **compiler.array(node, layer["in_c"]), "tile": tile}
+
+
+def _conv(compiler: _Compiler, node: Node) -> dict[str, int]:
+    compiler.stored(node, node.inputs[0])
+    layer = compiler.read(node, node.inputs[0])
+    attrs, shape = node.attrs, compiler.shape
+    depth = layer["in_c"] * attrs.kernel**2
+    rows = layer["in_c"] * attrs.kernel * words_of(layer["in_w"])
+    compiler.fit(node, "words of input rows", rows, BANKS * shape.band_depth, "band_depth")
+    compiler.fit(node, "steps of the multiply array", depth, shape.in_words, "in_words")
+    tile = min(shape.out_words, shape.in_words // depth)
+    return {
+        **layer, **compiler.array(node, depth), "kernel": attrs.kernel, "stride": attrs.stride,
+        "pad": attrs.pad, "tile": tile,
+    }  # fmt: skip
+
+
+def _dw(compiler: _Compiler, node: Node) -> dict[str, int]:
+    attrs = node.attrs
+    window = compiler.window(node, attrs.kernel, attrs.stride, attrs.pad)
+    return {**window, **compiler.channels(node)}
+
+
+def _deform_dw(compiler: _Compiler, node: Node) -> dict[str, int]:
+    layer = compiler.read(node, node.inputs[0])
+    s = compiler.views[node.inputs[1]]
+    for what, view in (("a plane", compiler.views[node.inputs[0]]), ("the dilations", s)):
+        compiler.fit(node, f"words of {what}", view.plane_words, compiler.shape.plane_words,
+                     "plane_words")  # fmt: skip
+    return {
+        **layer, **compiler.channels(node), "map1": compiler.map(s.planes), "up1": s.up,
+    }  # fmt: skip
+
+
+def _maxpool(compiler: _Compiler, node: Node) -> dict[str, int]:
+    return compiler.window(node, node.attrs.kernel, node.attrs.stride, node.attrs.pad)
+
+
+def _peaks(compiler: _Compiler, node: Node) -> dict[str, int]:
+    layer = compiler.window(node, 3, 1, 1)
+    compiler.fit(node, "candidates", node.attrs.k, compiler.shape.peaks, "peaks")
+    compiler.fit(node, "rows or columns", max(layer["in_h"], layer["in_w"]), 1 << PLACE_BITS,
+                 "PLACE_BITS in hls/peaks.hpp, instead")  # fmt: skip
+    size, offset = (compiler.views[i] for i in node.inputs[1:])
+    return {
+        **layer, "k": node.attrs.k, "out_h": layer["in_h"], "out_w": layer["in_w"],
+        "map1": compiler.map(size.planes), "up1": size.up, "signed1": int(size.dtype.signed),
+        "map2": compiler.map(offset.planes), "up2": offset.up,
+        "signed2": int(offset.dtype.signed),
+    }  # fmt: skip
+
+
+_Movement = Callable[[Node, Sequence[View]], View]
+_Encoder = Callable[[_Compiler, Node], dict[str, int]]
+_MOVEMENTS: Mapping[str, _Movement] = {
+    "slice": _slice, "concat": _concat, "shuffle": _shuffle, "upsample": _upsample,
+}  # fmt: skip
+_ENCODERS: Mapping[str, _Encoder] = {
+    "conv": _conv, "pw": _pw, "dw": _dw, "deform_dw": _deform_dw, "maxpool": _maxpool,
+    "peaks": _peaks,
+}  # fmt: skip
