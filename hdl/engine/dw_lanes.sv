@@ -31,7 +31,9 @@ module dw_lanes (
     output logic      [engine_pkg::LANES-1:0][engine_pkg::PIX_W-1:0]  center,
     output logic      [                       engine_pkg::LANES-1:0]  peak_mask
 );
-  import engine_pkg::*;
+  localparam int unsigned LANES = engine_pkg::LANES;
+  localparam int unsigned PIX_W = engine_pkg::PIX_W;
+  localparam int unsigned ACC_W = engine_pkg::ACC_W;
 
   localparam int unsigned PART_W = PIX_W + 1;  // a digit times a pixel
   localparam int unsigned PROD_W = 13;  // 4-bit weight times pixel

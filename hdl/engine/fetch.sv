@@ -27,7 +27,7 @@ module fetch #(
     input  wire logic [ 15:0]              wr_addr,
     input  wire logic [127:0]              wr_data
 );
-  import engine_pkg::*;
+  localparam int unsigned FETCH_LAT = engine_pkg::FETCH_LAT;
 
   // What the later stages need of a request
   typedef struct packed {
@@ -67,7 +67,7 @@ module fetch #(
 
   always_comb begin
     pick_d.pre = req.pre && !req.linear;
-    pick_d.mode = req.linear ? MODE_STRIDE1 : req.mode;
+    pick_d.mode = req.linear ? engine_pkg::MODE_STRIDE1 : req.mode;
     pick_d.dil = req.dil;
     pick_d.lane_ok = req.lane_ok;
     pick_d.at_left = req.at_left;
@@ -101,7 +101,7 @@ module fetch #(
     localparam int unsigned HALF = 16 + (e + 1) / 2 - 4;  // pixel floor((-7 + e) / 2)
     always_ff @(posedge clk) begin
       if (valid_q[5]) begin
-        case ({pick5_q.mode == MODE_UP, pick5_q.pre})
+        case ({pick5_q.mode == engine_pkg::MODE_UP, pick5_q.pre})
           2'b00: plain_q[e] <= window[8*ONE+:8];
           2'b01: plain_q[e] <= window[8*(ONE+8)+:8];
           2'b10: plain_q[e] <= window[8*HALF+:8];

@@ -41,7 +41,11 @@ module mac_array #(
     output logic [engine_pkg::LANES-1:0][engine_pkg::ACC_W-1:0]   d_acc,
     output logic [                                    SIDE_W-1:0] d_side
 );
-  import engine_pkg::*;
+  localparam int unsigned LANES = engine_pkg::LANES;
+  localparam int unsigned OC = engine_pkg::OC;
+  localparam int unsigned OC_W = engine_pkg::OC_W;
+  localparam int unsigned PIX_W = engine_pkg::PIX_W;
+  localparam int unsigned ACC_W = engine_pkg::ACC_W;
 
   localparam int unsigned PAIRS = OC / 2;
   localparam int unsigned SUM_W = 25;  // an unpacked sum: 512 * 128 * 255 < 2**24

@@ -29,7 +29,10 @@ module writeback (
     output logic      [                   engine_pkg::SMAP_IDX_W-1:0] smap_idx,
     output logic      [                                         47:0] smap_data
 );
-  import engine_pkg::*;
+  localparam int unsigned LANES = engine_pkg::LANES;
+  localparam int unsigned ADDR_W = engine_pkg::ADDR_W;
+  localparam int unsigned SMAP_IDX_W = engine_pkg::SMAP_IDX_W;
+  localparam int unsigned WB_LAT = engine_pkg::WB_LAT;
 
   typedef struct packed {
     logic [ADDR_W-1:0]     addr;
