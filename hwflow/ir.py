@@ -72,11 +72,10 @@ class Graph:
     def __post_init__(self) -> None:
         constants = {}
         for key, array in self.constants.items():
-            frozen = np.ascontiguousarray(array)
-            if frozen is array and array.flags.writeable:
-                frozen = array.copy()
-            frozen.flags.writeable = False
-            constants[key] = frozen
+            if array.flags.writeable or not array.flags.c_contiguous:
+                array = np.array(array, order="C")
+                array.flags.writeable = False
+            constants[key] = array
         set_field = object.__setattr__
         set_field(self, "inputs", tuple(self.inputs))
         set_field(self, "outputs", tuple(self.outputs))
@@ -414,7 +413,7 @@ def _from_json(body: Mapping[str, Any], constants: dict[str, np.ndarray]) -> Gra
 
 def _sha256(array: np.ndarray) -> str:
     head = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()
 
 
 def _write_atomic(path: Path, data: bytes) -> None:

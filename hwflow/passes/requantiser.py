@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the integer requantiser of a float quantiser, and proving that it is the same function.
+
+Both are steps that never fall in the accumulator, so they are equal over a whole range when they
+agree at its ends and on both sides of every step of the float one. The float function is
+evaluated in float32 as a runtime does: acc * scale, + bias, ReLU, / out_scale, clamp, round.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwflow.errors import GraphError
+from hwflow.ops.arith import round_shift
+from hwflow.ops.types import IntType
+
+FLOAT32_EXACT = 1 << 24
+
+
+@dataclass(frozen=True)
+class FloatQuantiser:
+    """Accumulator to output integer in float32: scale and bias (C,), ReLU, the quantiser."""
+
+    scale: np.ndarray
+    bias: np.ndarray
+    relu: bool
+    out_scale: np.float32
+    kind: IntType
+
+    def __call__(self, acc: np.ndarray) -> np.ndarray:
+        """Output integers (C, N) of accumulators (C, N), both int64."""
+        value = acc.astype(np.float32) * self.scale[:, None] + self.bias[:, None]
+        if self.relu:
+            value = np.maximum(value, np.float32(0))
+        return np.rint(np.clip(value / self.out_scale, self.kind.lo, self.kind.hi)).astype(np.int64)
+
+    @property
+    def out(self) -> IntType:
+        """The type of the integers; a signed quantiser behind a ReLU loses its sign bit."""
+        if self.relu and self.kind.signed:
+            return IntType(self.kind.bits - 1, False)
+        return self.kind
+
+
+@dataclass(frozen=True)
+class Requantiser:
+    """clamp(round_half_even((acc * mul + bias) / 2**shift), lo, hi), all (C,) int64."""
+
+    mul: np.ndarray
+    bias: np.ndarray
+    shift: np.ndarray
+    out: IntType
+
+    def __call__(self, acc: np.ndarray) -> np.ndarray:
+        """Output integers (C, N) of accumulators (C, N)."""
+        value = acc * self.mul[:, None] + self.bias[:, None]
+        return np.clip(round_shift(value, self.shift[:, None]), self.out.lo, self.out.hi)
+
+
+def find(f: FloatQuantiser, low: np.ndarray, high: np.ndarray, name: str) -> Requantiser:
+    """The integer requantiser equal to f on accumulators low..high (C,), proven per channel.
+
+    With power-of-two scales mul is 1 (or a power of two, where the bias lies on a finer grid than
+    the accumulator); else mul of up to 16 bits is sought, then wider ones up to 31. GraphError
+    naming node and channel when a bound is broken or none fits.
+    """
+    _check_exact(f, low, high, name)
+    steps = find_steps(f, low, high)
+    mul, bias, shift, known = _powers_of_two(f)
+    for c in np.flatnonzero(~known):
+        found = _search(f, int(c), steps[c], int(low[c]), int(high[c]))
+        if found is None:
+            raise GraphError(
+                f"node '{name}' channel {c}: no multiplier of up to 31 bits reproduces every step "
+                f"of its quantiser (scale {f.scale[c]}, output scale {f.out_scale}); use "
+                "power-of-two scales"
+            )
+        mul[c], bias[c], shift[c] = found
+    requantiser = Requantiser(mul, bias, shift, f.out)
+    prove(f, requantiser, steps, low, high, name)
+    return requantiser
+
+
+def find_steps(f: FloatQuantiser, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(C, levels): the least accumulator that reaches each level above the lowest; high + 1 where
+    none does. By bisection, all channels and levels at once."""
+    levels = np.arange(f.out.lo + 1, f.out.hi + 1)[None, :]
+    left = np.repeat(low[:, None], levels.size, axis=1)
+    right = np.repeat(high[:, None] + 1, levels.size, axis=1)
+    while (left < right).any():
+        middle = (left + right) >> 1
+        reached = f(middle) >= levels
+        open_ = left < right
+        right = np.where(open_ & reached, middle, right)
+        left = np.where(open_ & ~reached, middle + 1, left)
+    return left
+
+
+def prove(
+    f: FloatQuantiser,
+    g: Requantiser,
+    steps: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    name: str,
+) -> None:
+    """GraphError naming node, channel and accumulator unless f and g agree on low..high."""
+    points = np.concatenate((low[:, None], high[:, None], steps, steps - 1), axis=1)
+    points = np.clip(points, low[:, None], high[:, None])
+    wrong = np.argwhere(f(points) != g(points))
+    if wrong.size:
+        c, i = (int(n) for n in wrong[0])
+        acc = points[c : c + 1, i : i + 1]
+        one_f = FloatQuantiser(f.scale[c : c + 1], f.bias[c : c + 1], f.relu, f.out_scale, f.kind)
+        raise GraphError(
+            f"node '{name}' channel {c}: at accumulator {int(acc[0, 0])} the float quantiser gives "
+            f"{int(one_f(acc)[0, 0])}, the integer one does not; use power-of-two scales"
+        )
+
+
+def _check_exact(f: FloatQuantiser, low: np.ndarray, high: np.ndarray, name: str) -> None:
+    """|accumulator| + |bias| < 2**24 in every channel, so that float32 sums are exact."""
+    reach = np.maximum(-low, high) + np.ceil(abs(f.bias.astype(np.float64)) / f.scale)
+    if (reach >= FLOAT32_EXACT).any():
+        c = int(np.argmax(reach))
+        raise GraphError(
+            f"node '{name}' channel {c}: |accumulator| + |bias| reaches {int(reach[c])}; below "
+            "2**24 is needed for float32 to be exact; bound weights and bias in training"
+        )
+
+
+def _powers_of_two(
+    f: FloatQuantiser,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """mul, bias, shift and which channels they serve: those where output scale over accumulator
+    scale is a power of two and the bias a multiple of the accumulator's scale over 2**15."""
+    ratio = np.float64(f.out_scale) / f.scale.astype(np.float64)
+    shift = np.log2(ratio)
+    bias = f.bias.astype(np.float64) / f.scale
+    mul = np.ones(len(bias))
+    for _ in range(15):
+        mul = np.where(bias * mul == np.rint(bias * mul), mul, mul * 2)
+    whole = np.rint(bias * mul)
+    known = (shift == np.rint(shift)) & (abs(shift) <= 40) & (bias * mul == whole)
+    shift = np.where(known, shift + np.log2(mul), 0)
+    as_int = [np.where(known, a, 0).astype(np.int64) for a in (mul, whole, shift)]
+    return as_int[0], as_int[1], as_int[2], known
+
+
+def _search(
+    f: FloatQuantiser, c: int, steps: np.ndarray, low: int, high: int
+) -> tuple[int, int, int] | None:
+    """mul, bias, shift of one channel, narrow multipliers first; None when there is none."""
+    levels = np.arange(f.out.lo + 1, f.out.hi + 1)
+    inside = (steps > low) & (steps <= high)
+    if not inside.any():
+        # One output value over the whole range: no accumulator is needed.
+        return 0, int(f.out.lo + (steps <= low).sum()), 0
+    ratio = float(f.scale[c]) / float(f.out_scale)
+    nominal = float(f.bias[c]) / float(f.out_scale)
+    for bits in range(16, 32):
+        shift = int(np.floor(np.log2(((1 << bits) - 1) / ratio)))
+        if not 1 <= shift <= 46:
+            continue
+        centre = round(ratio * 2.0**shift)
+        for mul in (centre, centre - 1, centre + 1):
+            if not 0 < mul < 1 << bits:
+                continue
+            bias = _bias(levels, steps, mul, shift, low, high, nominal)
+            if bias is not None:
+                return mul, bias, shift
+    return None
+
+
+def _bias(
+    levels: np.ndarray,
+    steps: np.ndarray,
+    mul: int,
+    shift: int,
+    low: int,
+    high: int,
+    nominal: float,
+) -> int | None:
+    """The bias nearest the nominal one that puts every step in its place; None if none does.
+
+    Level L is reached when 2 * (acc * mul + bias) >= (2L - 1) * 2**shift, equality counting only
+    for even L (a tie goes to the even neighbour).
+    """
+    edge = (2 * levels - 1) * (1 << (shift - 1))
+    odd = levels % 2
+    reached, missed = steps <= high, steps > low
+    least = (edge + odd - steps * mul)[reached]
+    most = (edge + odd - 1 - (steps - 1) * mul)[missed]
+    floor = int(least.max()) if least.size else -(1 << 60)
+    ceiling = int(most.min()) if most.size else 1 << 60
+    if floor > ceiling:
+        return None
+    return min(max(round(nominal * 2.0**shift), floor), ceiling)
