@@ -58,8 +58,12 @@ def sources(listing: Path | None = None) -> dict[str, Path]:
 
 
 def parameters(board: Board) -> dict[str, int]:
-    """Parameters of the design's top module for a board."""
-    return {name.upper(): value for name, value in board.engine.model_dump().items()}
+    """Parameters of the module engine_axi for a board."""
+    return {
+        "ACT_WORDS": board.engine.act_words,
+        "RING_WORDS": board.engine.stream_words,
+        "OUTSTANDING": board.memory.outstanding,
+    }
 
 
 def plan(

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vivado: a complete project as Tcl, its check without Vivado, and readers of its reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import hwflow
+from hwflow.boards import Board
+from hwflow.errors import ConfigError, ToolError
+from hwflow.plan import Command, Plan
+from hwflow.report.schema import Resources, Timing, Used
+from hwflow.toolchain.render import render
+
+PROGRAM = "vivado"
+CORE = "engine_axi"
+TOP = "engine_top"  # its plain Verilog wrapper: a block design takes no SystemVerilog as its cell
+REGISTER_BASE = 0x43C00000  # of the engine's registers on the processor's GP0 port
+_PORT = re.compile(
+    r"^\s*(input|output)\s+(?:wire\s+)?logic\s+(?:\[(\d+):0\]\s*)?(\w+)\s*,?\s*(?://.*)?$",
+    re.MULTILINE,
+)
+NEVER_RUN = "checked with stub commands under tclsh; never run in Vivado"
+
+
+def ps7_settings(board: Board) -> dict[str, str]:
+    """All settings of the processing system: the board's own and those the engine needs."""
+    engine = {
+        "PCW_USE_M_AXI_GP0": 1,
+        "PCW_USE_S_AXI_HP0": 1,
+        "PCW_S_AXI_HP0_DATA_WIDTH": board.memory.port_bits,
+        "PCW_USE_FABRIC_INTERRUPT": 1,
+        "PCW_IRQ_F2P_INTR": 1,
+        "PCW_EN_CLK0_PORT": 1,
+        "PCW_EN_RST0_PORT": 1,
+        "PCW_FCLK0_PERIPHERAL_CLKSRC": board.clock.pll,
+        "PCW_FPGA0_PERIPHERAL_FREQMHZ": board.clock.mhz,
+        "PCW_FCLK_CLK0_BUF": "TRUE",
+    }
+    twice = sorted(engine.keys() & board.ps7.keys())
+    if twice:
+        raise ConfigError(
+            f"boards/{board.name}.toml: ps7.{twice[0]} is set by hwflow; remove it from [ps7]"
+        )
+    return {key: str(value) for key, value in {**board.ps7, **engine}.items()}
+
+
+def project(
+    files: Mapping[str, Path], board: Board, values: Mapping[str, int], name: str
+) -> dict[str, str | bytes]:
+    """Files of the project: build.tcl, constraints, the wrapper and the sources below hdl/."""
+    if board.shell != "zynq7":
+        raise ConfigError(
+            f"board {board.name}: shell {board.shell!r} has no Vivado project; shells: zynq7"
+        )
+    packed: dict[str, str | bytes] = {f"hdl/{n}": path.read_bytes() for n, path in files.items()}
+    packed[f"{TOP}.v"] = wrapper(_core(files), board, values)
+    packed["hwflow.xdc"] = render("vivado.xdc.j2", board=board, name=name)
+    packed["build.tcl"] = render(
+        "vivado_build.tcl.j2", board=board, name=name, top=TOP, ps7=ps7_settings(board),
+        sources=[n for n in packed if n.endswith((".v", ".sv"))],
+        register_base=f"0x{REGISTER_BASE:08X}", hwflow_version=hwflow.__version__,
+    )
+    return packed
+
+
+def wrapper(core: str, board: Board, values: Mapping[str, int]) -> str:
+    """Plain Verilog around the core whose SystemVerilog text is given."""
+    ports = []
+    seen = set()
+    for direction, msb, name in _PORT.findall(core):
+        seen.add(name)
+        if name in ("aclk", "aresetn", "irq"):
+            continue
+        bus, _, signal = name.rpartition("_")
+        if bus not in ("s_axil", "m_axi"):
+            raise ToolError(f"{CORE}: the port {name} belongs to no interface the shell knows")
+        first = f"{bus}_" not in " ".join(port["name"] for port in ports)
+        protocol = "AXI4LITE" if bus == "s_axil" else (
+            f"AXI4, MAX_BURST_LENGTH {board.memory.burst_beats}, SUPPORTS_NARROW_BURST 0, "
+            f"NUM_READ_OUTSTANDING {board.memory.outstanding}, "
+            f"NUM_WRITE_OUTSTANDING {board.memory.outstanding}"
+        )
+        ports.append({
+            "name": name,
+            "direction": direction,
+            "range": f"[{msb}:0] " if msb else "",
+            "interface": f"xilinx.com:interface:aximm_rtl:1.0 {bus} {signal.upper()}",
+            "parameter": f"PROTOCOL {protocol}" if first else "",
+        })
+    missing = {"aclk", "aresetn", "irq"} - seen
+    if missing or not ports:
+        raise ToolError(f"{CORE}: no port {', '.join(sorted(missing)) or 's_axil_*, m_axi_*'}")
+    return render(
+        "engine_top.v.j2", top=TOP, core=CORE, parameters=dict(values), ports=ports,
+    )
+
+
+def _core(files: Mapping[str, Path]) -> str:
+    for name, path in files.items():
+        if Path(name).name == f"{CORE}.sv":
+            return path.read_text()
+    raise ConfigError(f"the list of sources has no {CORE}.sv, the module a system is made of")
+
+
+def check_plan(files: Mapping[str, str | bytes], board: Board, slack_ns: float = 0.1) -> Plan:
+    """Run build.tcl under tclsh with stub commands; product calls.txt, the calls it made."""
+    stubs = Path(__file__).parent / "templates" / "vivado_check.tcl"
+    command = Command(
+        ("tclsh", "check.tcl", "build.tcl", str(board.clock.mhz), str(slack_ns), "calls.txt"),
+        "check.log", timeout_s=60.0,
+    )
+    return Plan(
+        {**files, "check.tcl": stubs.read_text()}, (command,), ("calls.txt",), "vivado-check"
+    )
+
+
+def plan(files: Mapping[str, str | bytes], name: str, allow_negative_slack: bool = False) -> Plan:
+    """Build the bitstream. Products: NAME.bit, NAME.hwh, utilisation.rpt, timing.rpt."""
+    words = [PROGRAM, "-mode", "batch", "-nojournal", "-notrace", "-source", "build.tcl"]
+    if allow_negative_slack:
+        words += ["-tclargs", "allow_negative_slack"]
+    command = Command(
+        tuple(words), "vivado_run.log", timeout_s=6 * 3600.0, version=(PROGRAM, "-version")
+    )
+    products = (f"{name}.bit", f"{name}.hwh", "utilisation.rpt", "timing.rpt")
+    return Plan(files, (command,), products, "vivado")
+
+
+def read_utilisation(text: str) -> Resources:
+    """Resources out of the text of `report_utilization`, found by the names of its columns."""
+    rows: dict[str, dict[str, str]] = {}
+    header: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if {"Used", "Available"} <= set(cells):
+            header = cells
+        elif len(cells) == len(header):
+            rows.setdefault(cells[0].rstrip("*"), dict(zip(header, cells, strict=True)))
+
+    def used(*names: str) -> Used:
+        for name in names:
+            if name in rows:
+                return Used(
+                    used=_number(rows[name]["Used"], name),
+                    available=int(_number(rows[name]["Available"], name)),
+                )
+        raise ToolError(
+            f"the utilisation report has no row {' or '.join(map(repr, names))}; "
+            "is it the text of report_utilization?"
+        )
+
+    return Resources(
+        kind=_kind(text), tool=_tool(text),
+        lut=used("Slice LUTs", "CLB LUTs"), ff=used("Slice Registers", "CLB Registers"),
+        bram36=used("Block RAM Tile"), dsp=used("DSPs"),
+    )
+
+
+def read_timing(text: str, clock_mhz: float) -> tuple[Timing, float]:
+    """Fmax and the worst setup slack (ns) out of the text of `report_timing_summary`."""
+    lines = text.splitlines()
+    for index, line in enumerate(lines[:-2]):
+        names = re.split(r"\s{2,}", line.strip())
+        if "WNS(ns)" in names and set(lines[index + 1].strip()) <= {"-", " "}:
+            values = lines[index + 2].split()
+            if len(values) != len(names):
+                break
+            row = dict(zip(names, values, strict=True))
+            slack = float(_number(row["WNS(ns)"], "WNS(ns)"))
+            fmax = 1e3 / (1e3 / clock_mhz - slack)
+            return Timing(kind=_kind(text), tool=_tool(text), fmax_mhz=round(fmax, 3)), slack
+    raise ToolError(
+        "the timing report has no row below WNS(ns); is it the text of report_timing_summary?"
+    )
+
+
+def _number(text: str, name: str) -> int | float:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError as error:
+        raise ToolError(f"the report of Vivado gives {text!r} for {name}, not a number") from error
+
+
+def _field(text: str, name: str) -> str:
+    found = re.search(rf"^\|\s*{name}\s*:\s*(.+?)\s*\|?\s*$", text, re.MULTILINE)
+    if found is None:
+        raise ToolError(f"the report of Vivado has no line {name!r} at its head")
+    return found[1]
+
+
+def _kind(text: str) -> str:
+    state = _field(text, "Design State")
+    kinds = {"Routed": "post-route", "Synthesized": "post-synthesis estimate"}
+    for word, kind in kinds.items():
+        if word in state:
+            return kind
+    raise ToolError(f"the report of Vivado is of a design that is {state!r}; report a routed one")
+
+
+def _tool(text: str) -> str:
+    found = re.match(r"Vivado v\.(\S+)", _field(text, "Tool Version"))
+    if found is None:
+        raise ToolError("the report does not name the version of Vivado at its head")
+    return f"Vivado {found[1]}"
