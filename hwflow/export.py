@@ -196,6 +196,7 @@ def export_qonnx(model: CoDeNet, path: Path, input_size: int) -> None:
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=list(OUTPUTS),
+            verbose=False,
             custom_translation_table={torch.ops.hwflow.deform_dw.default: _deform_conv},
         )
         proto = onnx.load(raw)
