@@ -32,6 +32,8 @@ WARNINGS = (
     "-Wno-uninitialized", "-Wno-maybe-uninitialized",
 )  # fmt: skip
 _CSIM_SEED = 1
+# What memory holds before a frame: not zero, as on a board.
+_NOISE = 0xA5A5A5A5A5A5A5A5
 
 
 def header_dir() -> Path:
@@ -113,15 +115,15 @@ def compile_plan(sources: Path, extra: tuple[str, ...] = ()) -> plan.Plan:
 
 def testbench_plan(vitis: Path, extra: tuple[str, ...] = ()) -> plan.Plan:
     """The plan that compiles the Vitis project's testbench with g++ and runs it on its vectors."""
-    names = sorted((*vitis.glob("src/*"), vitis / "tb.cpp"))
-    files = {p.relative_to(vitis).as_posix(): p.read_text() for p in names}
+    names = sorted((*vitis.glob("src/*"), *vitis.glob("data/*"), vitis / "tb.cpp"))
+    files = {p.relative_to(vitis).as_posix(): p.read_bytes() for p in names}
     compiler = (
         "g++", "-std=c++17", "-O2", *WARNINGS, *extra, "-isystem", str(ap_types_dir()),
         "-Isrc", "src/net.cpp", "tb.cpp", "-o", "tb",
     )  # fmt: skip
     commands = (
         plan.Command(compiler, "tb_build.log", timeout_s=600, version=("g++", "--version")),
-        plan.Command(("./tb", "data"), "tb.log", timeout_s=600),
+        plan.Command((str((vitis / "tb").resolve()), "data"), "tb.log", timeout_s=600),
     )
     return plan.Plan(files, commands, ("tb",), name="hls-tb")
 
@@ -142,7 +144,7 @@ def run(
     if not library.is_file():
         raise ToolError(f"{library} is missing; call hwflow.emit.hls.build first")
     inputs = image if isinstance(image, Mapping) else {layout["inputs"][0]: image}
-    acts = np.zeros(layout["act_words"], np.uint64)
+    acts = np.full(layout["act_words"], _NOISE, np.uint64)
     for name in layout["inputs"]:
         if name not in inputs:
             raise GraphError(f"input '{name}' is missing; given: {', '.join(inputs) or 'none'}")
@@ -176,7 +178,7 @@ def _put(
         )
     if array.size and (array.min() < view.dtype.lo or array.max() > view.dtype.hi):
         raise GraphError(f"input '{name}' leaves its type {view.dtype}")
-    rows = np.zeros((len(view.planes), view.height, view.pitch * 8), np.uint8)
+    rows = np.full((len(view.planes), view.height, view.pitch * 8), _NOISE & 255, np.uint8)
     rows[:, :, : view.width] = array.astype(np.int64).astype(np.uint8)
     words = rows.view(np.uint64).reshape(len(view.planes), -1)
     for plane, data in zip(view.planes, words, strict=True):
