@@ -89,7 +89,10 @@ FREE_OPTIONS = {"out", "cache", "threads", "save_every", "eval_every", "report_e
 
 @dataclass(frozen=True)
 class Progress:
-    """Sent to the callback. loss: running means by name (total, hm, wh, reg). ap50: 0 to 1."""
+    """Sent to the callback. ap50: 0 to 1.
+
+    loss: means since the last call, by name (total, hm, wh, reg).
+    """
 
     phase: str
     step: int
@@ -248,8 +251,8 @@ def _run_phase(
 ) -> None:
     steps = _steps(options, state.phase)
     peak = options.lr if state.phase == "float" else options.qat_lr
-    means: dict[str, float] = {}
-    seen, since = 0, time.monotonic()
+    sums: dict[str, float] = {}
+    told, seen, since = state.step, 0, time.monotonic()
     mark = since
     state.model.train()
     for pixels, targets in _batches(options, state, training):
@@ -269,9 +272,8 @@ def _run_phase(
         state.step += 1
         _update_ema(state, options.ema)
         seen += len(pixels)
-        means = {
-            name: 0.98 * means.get(name, value) + 0.02 * value for name, value in parts.items()
-        }
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value
         last = state.step == steps
         if state.step % options.save_every == 0 or last:
             now = time.monotonic()
@@ -285,8 +287,9 @@ def _run_phase(
             state.model.train()
         if state.step % options.report_every == 0 or last or ap50 is not None:
             speed = seen / max(1e-9, time.monotonic() - since)
-            tell(Progress(state.phase, state.step, steps, dict(means), speed, ap50))
-            seen, since = 0, time.monotonic()
+            means = {name: value / (state.step - told) for name, value in sums.items()}
+            tell(Progress(state.phase, state.step, steps, means, speed, ap50))
+            sums, told, seen, since = {}, state.step, 0, time.monotonic()
 
 
 def _batches(
