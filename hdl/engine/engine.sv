@@ -50,6 +50,19 @@ module engine #(
 );
   localparam int unsigned LANES = engine_pkg::LANES;
 
+  // Packages cannot refer to each other here, so the sums are checked
+  localparam int unsigned DW_TIME =
+      seq_pkg::PIPE_LAT + engine_pkg::DW_LAT + engine_pkg::WB_LAT + engine_pkg::ACT_WR_LAT + 2;
+  localparam int unsigned CONV_TIME =
+      seq_pkg::RING_LAT + seq_pkg::PIPE_LAT + engine_pkg::MAC_LAT + engine_pkg::OC
+      + engine_pkg::WB_LAT + engine_pkg::ACT_WR_LAT + 2;
+  if (seq_pkg::PIPE_LAT != seq_pkg::WIN_LAT + engine_pkg::FETCH_LAT) begin : g_illegal_pipe
+    pipe_lat_is_win_lat_plus_fetch_lat u_illegal ();
+  end
+  if (seq_pkg::DW_DRAIN < DW_TIME || seq_pkg::CONV_DRAIN < CONV_TIME) begin : g_illegal_drain
+    drain_must_cover_the_pipeline u_illegal ();
+  end
+
   // ---- operation
   logic [3:0] op;
   seq_pkg::geom_t geom;

@@ -6,16 +6,12 @@ package seq_pkg;
   // Cycles
   localparam int unsigned RING_LAT = 3;  // a read asked of engine.sv -> its word (1 here, 2 in the ring)
   localparam int unsigned WIN_LAT = 4;  // window: request -> fetch
-  localparam int unsigned PIPE_LAT = WIN_LAT + engine_pkg::FETCH_LAT;  // request -> taps
-  // After the last request of an operation until its last word lies in the activation memory.
-  localparam int unsigned DW_DRAIN =
-      PIPE_LAT + engine_pkg::DW_LAT + engine_pkg::WB_LAT + engine_pkg::ACT_WR_LAT + 8;
-  localparam int unsigned CONV_DRAIN =
-      RING_LAT + PIPE_LAT + engine_pkg::MAC_LAT + engine_pkg::OC + engine_pkg::WB_LAT
-      + engine_pkg::ACT_WR_LAT + 8;
-  localparam int unsigned RING_W = 13;  // an offset or a number of words in the ring
+  localparam int unsigned PIPE_LAT = 12;  // request -> taps; engine.sv checks it against the datapath
+  // After the last request of an operation until its last word lies in the activation memory
+  localparam int unsigned DW_DRAIN = 40;
+  localparam int unsigned CONV_DRAIN = 64;
   // A tile must fit in the ring together with what the DMA asks for in one burst.
-  localparam int unsigned MAX_K_WORDS = 4096 - isa_pkg::HEADER_WORDS - 32;
+  localparam int unsigned MAX_K_WORDS = 4096 - 12 - 32;
 
   // Geometry of an operation: isa.py GEOMETRY, in_w in units of 8 pixels
   typedef struct packed {
