@@ -40,17 +40,12 @@ module dw_lanes (
   localparam int unsigned ROW_W = 15;  // three products
   localparam int unsigned SUM_W = 16;  // nine products: 9 * 8 * 255 < 2**15
 
-  // A digit of the weight: take the pixel, twice the pixel, or nothing; then negate
-  typedef struct packed {
-    logic one;
-    logic two;
-    logic neg;
-  } digit_t;
-
   // 1: taps and digits; 2: parts; 3: products; 4, 5: sum of the row; 6: accumulated
   logic [5:1] valid_q, first_q, mid_q, last_q;
   logic [6:1] max_q;
-  digit_t low_d[3], low_q[3], high_d[3], high_q[3];
+  // The digits of each weight: take the pixel, twice the pixel, or nothing; then negate
+  logic [2:0] low_one_d, low_two_d, low_neg_d, high_one_d, high_two_d, high_neg_d;
+  logic [2:0] low_one_q, low_two_q, low_neg_q, high_one_q, high_two_q, high_neg_q;
   logic [2:0] low_neg2_q, high_neg2_q, low_neg3_q;
   logic low_neg4_q;
 
@@ -59,12 +54,12 @@ module dw_lanes (
     for (int unsigned j = 0; j < 3; j++) begin
       logic [3:0] w;
       w = weights[4*j+:4];
-      low_d[j].one = w[0];
-      low_d[j].two = w[1] && !w[0];
-      low_d[j].neg = w[1];
-      high_d[j].one = w[2] ^ w[1];
-      high_d[j].two = (w[3] && !w[2] && !w[1]) || (!w[3] && w[2] && w[1]);
-      high_d[j].neg = w[3] && !(w[2] && w[1]);
+      low_one_d[j] = w[0];
+      low_two_d[j] = w[1] && !w[0];
+      low_neg_d[j] = w[1];
+      high_one_d[j] = w[2] ^ w[1];
+      high_two_d[j] = (w[3] && !w[2] && !w[1]) || (!w[3] && w[2] && w[1]);
+      high_neg_d[j] = w[3] && !(w[2] && w[1]);
     end
   end
 
@@ -84,13 +79,15 @@ module dw_lanes (
 
   always_ff @(posedge clk) begin
     if (valid) begin
-      low_q  <= low_d;
-      high_q <= high_d;
+      low_one_q  <= low_one_d;
+      low_two_q  <= low_two_d;
+      low_neg_q  <= low_neg_d;
+      high_one_q <= high_one_d;
+      high_two_q <= high_two_d;
+      high_neg_q <= high_neg_d;
     end
-    for (int unsigned j = 0; j < 3; j++) begin
-      low_neg2_q[j]  <= low_q[j].neg;
-      high_neg2_q[j] <= high_q[j].neg;
-    end
+    low_neg2_q  <= low_neg_q;
+    high_neg2_q <= high_neg_q;
     low_neg3_q <= low_neg2_q;
     low_neg4_q <= low_neg3_q[2];
   end
@@ -117,11 +114,12 @@ module dw_lanes (
     always_ff @(posedge clk) begin
       if (valid_q[1] && !max_q[1]) begin
         for (int unsigned j = 0; j < 3; j++) begin
-          low_part_q[j] <= (({PART_W{low_q[j].one}} & PART_W'(tap_q[j])) |
-                            ({PART_W{low_q[j].two}} & {tap_q[j], 1'b0})) ^ {PART_W{low_q[j].neg}};
-          high_part_q[j] <= (({PART_W{high_q[j].one}} & PART_W'(tap_q[j])) |
-                             ({PART_W{high_q[j].two}} & {tap_q[j], 1'b0})) ^
-                            {PART_W{high_q[j].neg}};
+          low_part_q[j] <= (({PART_W{low_one_q[j]}} & PART_W'(tap_q[j])) |
+                            ({PART_W{low_two_q[j]}} & {tap_q[j], 1'b0})) ^
+                           {PART_W{low_neg_q[j]}};
+          high_part_q[j] <= (({PART_W{high_one_q[j]}} & PART_W'(tap_q[j])) |
+                             ({PART_W{high_two_q[j]}} & {tap_q[j], 1'b0})) ^
+                            {PART_W{high_neg_q[j]}};
         end
       end
       if (valid_q[2] && !max_q[2]) begin

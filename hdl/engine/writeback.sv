@@ -34,13 +34,9 @@ module writeback (
   localparam int unsigned SMAP_IDX_W = engine_pkg::SMAP_IDX_W;
   localparam int unsigned WB_LAT = engine_pkg::WB_LAT;
 
-  typedef struct packed {
-    logic [ADDR_W-1:0]     addr;
-    logic [SMAP_IDX_W-1:0] idx;
-  } place_t;
-
   logic [WB_LAT:1] valid_q, smap_q;
-  place_t place_q[WB_LAT];
+  logic [ADDR_W-1:0] addr_q[WB_LAT];
+  logic [SMAP_IDX_W-1:0] idx_q[WB_LAT];
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -50,9 +46,12 @@ module writeback (
       valid_q <= {valid_q[WB_LAT-1:1], valid};
       smap_q  <= {smap_q[WB_LAT-1:1], valid && smap_we_in};
     end
-    place_q[0].addr <= addr;
-    place_q[0].idx  <= smap_idx_in;
-    for (int unsigned i = 1; i < WB_LAT; i++) place_q[i] <= place_q[i-1];
+    addr_q[0] <= addr;
+    idx_q[0]  <= smap_idx_in;
+    for (int unsigned i = 1; i < WB_LAT; i++) begin
+      addr_q[i] <= addr_q[i-1];
+      idx_q[i]  <= idx_q[i-1];
+    end
   end
 
   for (genvar x = 0; x < LANES; x++) begin : g_lane
@@ -69,9 +68,9 @@ module writeback (
   end
 
   assign wr_en = valid_q[WB_LAT];
-  assign wr_addr = place_q[WB_LAT-1].addr;
+  assign wr_addr = addr_q[WB_LAT-1];
   assign smap_we = smap_q[WB_LAT];
-  assign smap_idx = place_q[WB_LAT-1].idx;
+  assign smap_idx = idx_q[WB_LAT-1];
 endmodule
 
 `default_nettype wire

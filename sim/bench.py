@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benches of the engine's datapath share: cycle-exact play, and packing of vectors.
+
+The datapath never stalls, so a bench is a list of input words, one a cycle, and what came out in
+each cycle; where a result must appear follows from the module's fixed latency.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge
+
+from hwflow.sim.runner import hdl_dir
+
+Beat = Mapping[str, int]
+
+
+def engine_constant(name: str) -> int:
+    """A decimal localparam of engine_pkg.sv, such as FETCH_LAT; KeyError when there is none."""
+    text = (hdl_dir() / "engine" / "engine_pkg.sv").read_text()
+    found = re.search(rf"\b{name} = (\d+);", text)
+    if found is None:
+        raise KeyError(f"engine_pkg.sv has no decimal localparam {name}")
+    return int(found.group(1))
+
+
+def pack(values: Iterable[int], width: int) -> int:
+    """Values of `width` bits each (two's complement if negative), the first one lowest."""
+    word = 0
+    mask = (1 << width) - 1
+    for i, value in enumerate(values):
+        word |= (int(value) & mask) << (i * width)
+    return word
+
+
+def unpack(word: int, width: int, count: int, signed: bool = False) -> list[int]:
+    """The inverse of `pack` for `count` values."""
+    mask, sign = (1 << width) - 1, (1 << (width - 1)) if signed else 0
+    return [(((word >> (i * width)) & mask) ^ sign) - sign for i in range(count)]
+
+
+async def play(
+    dut: cocotb.handle.HierarchyObject,
+    beats: Sequence[Beat],
+    outputs: Sequence[str],
+    tail: int,
+    reset_at: int | None = None,
+) -> list[dict[str, int]]:
+    """Drive one beat a cycle from cycle 0 on, then `tail` idle cycles; what the outputs were.
+
+    A name that a beat does not mention is 0 in its cycle. Item c of the answer holds the outputs in
+    cycle c, before its clock edge, so that a result of latency N of beat c is in item c + N.
+    reset_at: `rst` is high in this cycle. The design is reset before cycle 0.
+    """
+    names = sorted({name for beat in beats for name in beat})
+    Clock(dut.clk, 10, "ns", impl="gpi").start()
+    has_reset = hasattr(dut, "rst")
+    for name in names:
+        getattr(dut, name).value = 0
+    if has_reset:
+        dut.rst.value = 1
+    for _ in range(3):
+        await FallingEdge(dut.clk)
+    if has_reset:
+        dut.rst.value = 0
+    inputs = {name: getattr(dut, name) for name in names}
+    watched = {name: getattr(dut, name) for name in outputs}
+    driven = dict.fromkeys(names, 0)
+    seen = []
+    for cycle in range(len(beats) + tail):
+        beat = beats[cycle] if cycle < len(beats) else {}
+        for name in names:
+            value = beat.get(name, 0)
+            if driven[name] != value:
+                inputs[name].value = driven[name] = value
+        if has_reset and reset_at is not None and cycle in (reset_at, reset_at + 1):
+            dut.rst.value = cycle == reset_at
+        # Registered outputs: what they are at the falling edge they are for the whole cycle
+        seen.append({name: int(handle.value) for name, handle in watched.items()})
+        await FallingEdge(dut.clk)
+    return seen
