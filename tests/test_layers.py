@@ -318,6 +318,27 @@ def test_calibration_clips_a_rare_outlier() -> None:
     assert float(act(x).scale.detach()) == 2.0**-7
 
 
+@pytest.mark.parametrize(("signed", "relu"), [(False, True), (True, False)])
+def test_activation_equals_brevitas_own_path(signed: bool, relu: bool) -> None:
+    """Value, scale and both gradients, at every rounding tie and beyond both ends."""
+    act = QuantAct(signed, relu).train()
+    act.set_exponent(2)
+    x = torch.arange(-600, 601).float() / 128
+    grad = torch.from_numpy(np.random.default_rng(4).integers(-9, 10, 1201).astype(np.float32))
+    results = []
+    for path in (act, act.quant):
+        leaf = x.clone().requires_grad_()
+        act.zero_grad()
+        out = path(leaf)
+        out.value.backward(grad)
+        slope = act.exponent_parameter().grad.clone()
+        results.append((out.value.detach(), out.scale.detach(), leaf.grad, slope))
+        assert (int(out.bit_width), bool(out.signed), float(out.zero_point)) == (8, signed, 0.0)
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+        assert float(a.abs().sum()) > 0
+
+
 def numbers(x: Tensor) -> np.ndarray:
     return x.detach().numpy()
 

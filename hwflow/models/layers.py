@@ -17,6 +17,7 @@ from brevitas.quant.fixed_point import (
     Int8WeightPerChannelFixedPoint,
     Uint8ActPerTensorFixedPoint,
 )
+from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
 from hwflow.errors import ConfigError
@@ -151,6 +152,33 @@ class Dilation(nn.Module):
         return self.clamp(_RoundSte.apply(x), zero, zero + MAX_DILATION)
 
 
+class _Quantise(torch.autograd.Function):
+    """Brevitas' ReLU, division, rounding, clamp and product as one node: half the memory traffic.
+
+    Gradients as Brevitas': straight through the rounding, none outside the range, learned scale.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: object, x: Tensor, scale: Tensor, low: int, high: int, relu: bool
+    ) -> Tensor:
+        steps = x / scale
+        integers = torch.round(steps)
+        inside = integers <= high
+        inside &= (x > 0) if relu else (integers >= low)
+        integers.clamp_(0 if relu else low, high)
+        steps.mul_(inside).neg_().add_(integers)
+        ctx.save_for_backward(inside, steps)
+        ctx.scale_shape = scale.shape
+        return integers.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        inside, slope = ctx.saved_tensors
+        grad_scale = torch.dot(grad.reshape(-1).to(slope.dtype), slope.reshape(-1))
+        return grad * inside, grad_scale.view(ctx.scale_shape), None, None, None
+
+
 class QuantAct(nn.Module):
     """An activation quantiser of learned power-of-two scale; it can choose the scale from data.
 
@@ -214,7 +242,17 @@ class QuantAct(nn.Module):
         if self.observe:
             with torch.no_grad():
                 self._watch(plain(x).detach())
-        return self.quant(x)
+        if self.quant.act_quant.export_mode:
+            return self.quant(x)
+        x = plain(x)
+        bits = 8
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if self.signed else (0, 2**bits - 1)
+        tensor_quant = self.quant.act_quant.fused_activation_quant_proxy.tensor_quant
+        scale = tensor_quant.scaling_impl(x).view(()) / (high + 1)
+        values = _Quantise.apply(x, scale, low, high, self.relu)
+        return IntQuantTensor(
+            values, scale, x.new_zeros(()), x.new_full((), bits), self.signed, self.training
+        )
 
 
 class ConvUnit(nn.Module):
@@ -298,14 +336,42 @@ def quantise_conv(conv: nn.Conv2d, bn: nn.Module, weight_bits: int) -> QuantConv
     return out.to(weight.device)
 
 
-def _rows(x: Tensor, pad: int) -> tuple[Tensor, Tensor, int]:
-    """x (N, C, H, W) zero-padded as pixel rows (N*HP*WP, C), row index of each pixel, WP."""
-    n, c, h, w = x.shape
-    hp, wp = h + 2 * pad, w + 2 * pad
-    rows = x.new_zeros(n, hp, wp, c)
-    rows[:, pad : pad + h, pad : pad + w] = x.permute(0, 2, 3, 1)
-    base = torch.arange(n * hp * wp, device=x.device).view(n, hp, wp)
-    return rows.view(-1, c), base[:, pad : pad + h, pad : pad + w].reshape(-1), wp
+class _Taps:
+    """The pixels of a map as rows of channels, and which row each tap reads.
+
+    A last row of zeros stands for everything outside the map.
+    """
+
+    def __init__(self, x: Tensor, dilation: Tensor) -> None:
+        n, c, h, w = x.shape
+        self.shape = (n, h, w, c)
+        self.rows = x.new_zeros(n * h * w + 1, c)
+        self.rows[:-1].view(n, h, w, c).copy_(x.permute(0, 2, 3, 1))
+        self.dilation = dilation.view(n, h, w).long()
+        device = x.device
+        self.first = torch.arange(n, device=device).view(n, 1, 1) * (h * w)
+        self.y = torch.arange(h, device=device).view(1, h, 1)
+        self.x = torch.arange(w, device=device).view(1, 1, w)
+
+    def index(self, anchor: tuple[int, int], step: int = 0) -> Tensor:
+        """Row numbers (N*H*W,) of the tap at this anchor, at dilation + step."""
+        n, h, w, _ = self.shape
+        s = self.dilation + step if step else self.dilation
+        y, x = self.y + anchor[0] * s, self.x + anchor[1] * s
+        outside = (y < 0) | (y >= h) | (x < 0) | (x >= w)
+        return (self.first + y * w + x).masked_fill_(outside, n * h * w).view(-1)
+
+    def gather(self, anchor: tuple[int, int], step: int = 0) -> Tensor:
+        """Values (N*H*W, C) of the tap at this anchor, at dilation + step."""
+        return self.rows.index_select(0, self.index(anchor, step))
+
+
+def _to_rows(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _from_rows(rows: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    return rows.view(shape).permute(0, 3, 1, 2).contiguous()
 
 
 @torch.library.custom_op("hwflow::deform_dw", mutates_args=())
@@ -315,14 +381,13 @@ def deform_dw(x: Tensor, weight: Tensor, dilation: Tensor) -> Tensor:
     x (N, C, H, W), weight (C, 1, 3, 3), dilation (N, 1, H, W) of integers 0..7 as floats; tap
     (i, j) of output (y, x) reads (y + (i-1)*s, x + (j-1)*s), zero outside the map.
     """
-    n, c, h, w = x.shape
-    rows, base, wp = _rows(x, MAX_DILATION)
-    s = dilation.reshape(-1).long()
-    taps = weight.reshape(c, 9).t().contiguous()
-    out = rows.new_zeros(n * h * w, c)
-    for tap, (dy, dx) in zip(taps, ANCHORS, strict=True):
-        out.addcmul_(rows.index_select(0, base + s * (dy * wp + dx)), tap)
-    return out.view(n, h, w, c).permute(0, 3, 1, 2).contiguous()
+    taps = _Taps(x, dilation)
+    weights = weight.reshape(-1, 9).t().contiguous()
+    out = _to_rows(x) * weights[4]
+    for k, anchor in enumerate(ANCHORS):
+        if anchor != (0, 0):
+            out.addcmul_(taps.gather(anchor), weights[k])
+    return _from_rows(out, taps.shape)
 
 
 @deform_dw.register_fake
@@ -340,26 +405,24 @@ def _deform_dw_backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, Tens
     d out / d s ~ sum over taps of weight * (x at dilation s+1 - x at dilation s-1) / 2.
     """
     x, weight, dilation = ctx.saved_tensors
-    n, c, h, w = x.shape
-    pad = MAX_DILATION + 1
-    rows, base, wp = _rows(x, pad)
-    s = dilation.reshape(-1).long()
-    g = grad.permute(0, 2, 3, 1).reshape(-1, c)
-    taps = weight.reshape(c, 9).t().contiguous()
-    grad_taps = torch.empty_like(taps)
-    grad_rows = torch.zeros_like(rows)
+    n, _, h, w = x.shape
+    taps = _Taps(x, dilation)
+    weights = weight.reshape(-1, 9).t().contiguous()
+    g = _to_rows(grad)
+    grad_weights = torch.empty_like(weights)
+    grad_rows = torch.zeros_like(taps.rows)
     grad_s = torch.zeros_like(g)
-    for k, (dy, dx) in enumerate(ANCHORS):
-        step = dy * wp + dx
-        index = base + s * step
-        grad_taps[k] = (rows.index_select(0, index) * g).sum(0)
-        grad_rows.index_add_(0, index, g * taps[k])
-        if step:
-            grad_s.addcmul_(rows.index_select(0, index + step), taps[k])
-            grad_s.addcmul_(rows.index_select(0, index - step), taps[k], value=-1)
-    grad_x = grad_rows.view(n, h + 2 * pad, w + 2 * pad, c)[:, pad : pad + h, pad : pad + w]
-    grad_dilation = (grad_s * g).sum(1).view(n, 1, h, w) / 2
-    return grad_x.permute(0, 3, 1, 2), grad_taps.t().reshape(c, 1, 3, 3), grad_dilation
+    for k, anchor in enumerate(ANCHORS):
+        index = taps.index(anchor)
+        grad_weights[k] = (taps.rows.index_select(0, index) * g).sum(0)
+        grad_rows.index_add_(0, index, g * weights[k])
+        if anchor != (0, 0):
+            grad_s.addcmul_(taps.gather(anchor, 1) - taps.gather(anchor, -1), weights[k])
+    return (
+        _from_rows(grad_rows[:-1], taps.shape),
+        grad_weights.t().reshape(weight.shape),
+        (grad_s.mul_(g).sum(1) / 2).view(n, 1, h, w),
+    )
 
 
 deform_dw.register_autograd(_deform_dw_backward, setup_context=_deform_dw_setup)
