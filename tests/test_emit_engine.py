@@ -31,7 +31,7 @@ def execute(graph: Graph, params: engine.EngineParams, seed: int) -> int:
     candidates = model.run(program.stream, image.astype(np.uint8))
     tags, addrs, data = (np.array(column) for column in zip(*model.writes, strict=True))
     count = engine.check_trace(program, graph, tags, addrs, data, expected)
-    rows = expected[graph.outputs[0]]
+    rows = expected["peaks"]
     assert np.array_equal(rows[rows[:, 1] >= 0], candidates)
     return count
 
@@ -47,9 +47,8 @@ def test_fields_do_not_overlap() -> None:
         assert len(bits) == len(set(bits))
 
 
-@pytest.mark.parametrize("classes", [1, 20])
-def test_whole_config_a(classes: int) -> None:
-    graph = random_codenet_graph("a", classes, seed=classes)
+def test_whole_config_a() -> None:
+    graph = random_codenet_graph("a", 20, seed=20)
     stored = [n for n in graph.nodes if n.op in ("conv", "pw", "dw", "deform_dw", "maxpool")]
     assert execute(graph, engine.EngineParams(), seed=3) == len(stored) + 1
 

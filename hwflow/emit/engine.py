@@ -458,11 +458,9 @@ class _Compiler:
         )  # fmt: skip
 
     def store_outputs(self) -> None:
-        """Outputs that are maps go to the output region, plane after plane."""
+        """Outputs go to the output region plane after plane, unless candidates stand there."""
         offset = 0
-        for name in self.graph.outputs:
-            if name not in self.views:
-                continue
+        for name in _stored_outputs(self.graph):
             view = self.views[name]
             if view.up:
                 raise GraphError(f"{name}: an upsampled output; end the network before upsampling")
@@ -727,11 +725,16 @@ def _count_uses(graph: Graph) -> dict[tuple[str, int], int]:
                     uses[key] = uses.get(key, 0) + 1
             view = _whole(graph, node.output)
         views[node.output] = view
-    for name in graph.outputs:
+    for name in _stored_outputs(graph):
         for plane in views[name].planes:
             key = (plane.tensor, plane.channel)
             uses[key] = uses.get(key, 0) + 1
     return uses
+
+
+def _stored_outputs(graph: Graph) -> tuple[str, ...]:
+    """Maps that leave the engine; a detector's leave it as candidates only."""
+    return () if any(n.op == "peaks" for n in graph.nodes) else graph.outputs
 
 
 def _whole(graph: Graph, name: str) -> View:
