@@ -1,7 +1,35 @@
-// Synthesisable sources of the engine, packages first; names are relative to this folder.
+// Synthesisable sources of the accelerator, packages first; names are relative to this folder.
+// The top is engine_axi; the core without DMA and bus is engine.
 engine/isa_pkg.sv
+engine/engine_pkg.sv
+engine/seq_pkg.sv
+shell/regs_pkg.sv
+lib/delay.sv
 lib/fifo.sv
+lib/ram_sdp.sv
+lib/mac_pair.sv
+lib/requant.sv
+engine/act_mem.sv
+engine/fetch.sv
+engine/mac_array.sv
+engine/dw_lanes.sv
+engine/writeback.sv
+engine/smap.sv
+engine/walker.sv
+engine/window.sv
+engine/conv_header.sv
+engine/seq_conv.sv
+engine/seq_dw.sv
+engine/seq_mem.sv
+engine/peak_rank.sv
+engine/peak_emit.sv
+engine/peak.sv
+engine/sequencer.sv
+engine/engine.sv
 engine/stream_ring.sv
 engine/burst_split.sv
 engine/dma_read.sv
 engine/dma_write.sv
+shell/axil_regs.sv
+shell/frame_ctl.sv
+shell/engine_axi.sv

@@ -5,9 +5,9 @@
 //
 // stream_start begins a program, ld_req a LOAD (at most one at a time). Words leave as
 // stream_valid/stream_data and ld_valid/ld_data, low half first from the bus, 1 cycle after their
-// second beat; rready is always high because room has been reserved. stop lets nothing new begin and
-// throws away what still comes; idle then says that the bus owes nothing. error pulses for a beat
-// with an error response; beat pulses for every beat (for the traffic counter).
+// second beat; rready is always high because room has been reserved. stop lets nothing new begin
+// and throws away what still comes; idle then says that the bus owes nothing. error pulses for a
+// beat with an error response; beat pulses for every beat (for the traffic counter).
 `default_nettype none
 
 module dma_read #(

@@ -7,9 +7,7 @@
 // start and soft_reset pulse for one cycle.
 `default_nettype none
 
-module axil_regs
-  import regs_pkg::*;
-#(
+module axil_regs #(
     parameter int unsigned ISA = 1,            // version of the instruction stream
     parameter int unsigned LANES = 16,         // pixels in an activation word
     parameter int unsigned OC = 24,            // output channels in a weight tile
@@ -108,8 +106,11 @@ module axil_regs
 
   always_comb begin
     case (awaddr_q)
-      ADDR_CTRL, ADDR_IRQ_ENABLE, ADDR_IRQ_STATUS, ADDR_PROG_ADDR, ADDR_PROG_WORDS,
-      ADDR_IMAGE_ADDR, ADDR_OUTPUT_ADDR, ADDR_SCRATCH_ADDR, ADDR_WATCHDOG: writable = 1'b1;
+      regs_pkg::ADDR_CTRL, regs_pkg::ADDR_IRQ_ENABLE, regs_pkg::ADDR_IRQ_STATUS,
+      regs_pkg::ADDR_PROG_ADDR, regs_pkg::ADDR_PROG_WORDS, regs_pkg::ADDR_IMAGE_ADDR,
+      regs_pkg::ADDR_OUTPUT_ADDR, regs_pkg::ADDR_SCRATCH_ADDR, regs_pkg::ADDR_WATCHDOG: begin
+        writable = 1'b1;
+      end
       default: writable = 1'b0;
     endcase
   end
@@ -119,10 +120,13 @@ module axil_regs
   logic [1:0] irq_status_q;
   logic [1:0] irq_set;
   logic [1:0] irq_clear;
+  logic ctrl;  // a write to CTRL
   logic irq_q;
 
   assign irq_set = {irq_error, irq_done};
-  assign irq_clear = (act && awaddr_q == ADDR_IRQ_STATUS) ? wdata_q[1:0] & mask[1:0] : 2'b00;
+  assign irq_clear = (act && awaddr_q == regs_pkg::ADDR_IRQ_STATUS && wstrb_q[0]) ? wdata_q[1:0]
+                                                                                 : 2'b00;
+  assign ctrl = act && awaddr_q == regs_pkg::ADDR_CTRL && wstrb_q[0];
   assign irq = irq_q;
 
   always_ff @(posedge clk) begin
@@ -135,9 +139,11 @@ module axil_regs
     end else begin
       irq_status_q <= (irq_status_q & ~irq_clear) | irq_set;
       irq_q <= (irq_status_q & irq_enable_q) != '0;
-      if (act && awaddr_q == ADDR_IRQ_ENABLE && wstrb_q[0]) irq_enable_q <= wdata_q[1:0];
-      start <= act && awaddr_q == ADDR_CTRL && wstrb_q[0] && wdata_q[CTRL_START_LSB];
-      soft_reset <= act && awaddr_q == ADDR_CTRL && wstrb_q[0] && wdata_q[CTRL_RESET_LSB];
+      if (act && awaddr_q == regs_pkg::ADDR_IRQ_ENABLE && wstrb_q[0]) begin
+        irq_enable_q <= wdata_q[1:0];
+      end
+      start <= ctrl && wdata_q[regs_pkg::CTRL_START_LSB];
+      soft_reset <= ctrl && wdata_q[regs_pkg::CTRL_RESET_LSB];
     end
   end
 
@@ -151,12 +157,12 @@ module axil_regs
       watchdog <= '0;
     end else if (act) begin
       case (awaddr_q)
-        ADDR_PROG_ADDR: prog_addr <= (prog_addr & ~mask) | (wdata_q & mask);
-        ADDR_PROG_WORDS: prog_words <= (prog_words & ~mask) | (wdata_q & mask);
-        ADDR_IMAGE_ADDR: image_addr <= (image_addr & ~mask) | (wdata_q & mask);
-        ADDR_OUTPUT_ADDR: output_addr <= (output_addr & ~mask) | (wdata_q & mask);
-        ADDR_SCRATCH_ADDR: scratch_addr <= (scratch_addr & ~mask) | (wdata_q & mask);
-        ADDR_WATCHDOG: watchdog <= (watchdog & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_PROG_ADDR: prog_addr <= (prog_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_PROG_WORDS: prog_words <= (prog_words & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_IMAGE_ADDR: image_addr <= (image_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_OUTPUT_ADDR: output_addr <= (output_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_SCRATCH_ADDR: scratch_addr <= (scratch_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_WATCHDOG: watchdog <= (watchdog & ~mask) | (wdata_q & mask);
         default: ;
       endcase
     end
@@ -200,27 +206,27 @@ module axil_regs
     value = '0;
     mapped = 1'b1;
     case (araddr_q)
-      ADDR_ID: value = ID_VALUE;
-      ADDR_VERSION: value = {MAP_VERSION, 16'(ISA)};
-      ADDR_CAPS: value = {16'(ACT_WORDS), 8'(OC), 8'(LANES)};
-      ADDR_CTRL: value = '0;
-      ADDR_STATUS: value = {29'b0, error, done, busy};
-      ADDR_ERROR: value = {4'b0, error_tag, 8'b0, error_code};
-      ADDR_IRQ_ENABLE: value = {30'b0, irq_enable_q};
-      ADDR_IRQ_STATUS: value = {30'b0, irq_status_q};
-      ADDR_PROG_ADDR: value = prog_addr;
-      ADDR_PROG_WORDS: value = prog_words;
-      ADDR_IMAGE_ADDR: value = image_addr;
-      ADDR_OUTPUT_ADDR: value = output_addr;
-      ADDR_SCRATCH_ADDR: value = scratch_addr;
-      ADDR_WATCHDOG: value = watchdog;
-      ADDR_CYCLES: value = cycles;
-      ADDR_RD_BYTES: value = rd_bytes;
-      ADDR_WR_BYTES: value = wr_bytes;
-      ADDR_CAND_COUNT: value = {25'b0, cand_count};
-      ADDR_PROG_HASH_LO: value = prog_hash[31:0];
-      ADDR_PROG_HASH_HI: value = prog_hash[63:32];
-      ADDR_TAG: value = {20'b0, tag};
+      regs_pkg::ADDR_ID: value = regs_pkg::ID_VALUE;
+      regs_pkg::ADDR_VERSION: value = {regs_pkg::MAP_VERSION, 16'(ISA)};
+      regs_pkg::ADDR_CAPS: value = {16'(ACT_WORDS), 8'(OC), 8'(LANES)};
+      regs_pkg::ADDR_CTRL: value = '0;
+      regs_pkg::ADDR_STATUS: value = {29'b0, error, done, busy};
+      regs_pkg::ADDR_ERROR: value = {4'b0, error_tag, 8'b0, error_code};
+      regs_pkg::ADDR_IRQ_ENABLE: value = {30'b0, irq_enable_q};
+      regs_pkg::ADDR_IRQ_STATUS: value = {30'b0, irq_status_q};
+      regs_pkg::ADDR_PROG_ADDR: value = prog_addr;
+      regs_pkg::ADDR_PROG_WORDS: value = prog_words;
+      regs_pkg::ADDR_IMAGE_ADDR: value = image_addr;
+      regs_pkg::ADDR_OUTPUT_ADDR: value = output_addr;
+      regs_pkg::ADDR_SCRATCH_ADDR: value = scratch_addr;
+      regs_pkg::ADDR_WATCHDOG: value = watchdog;
+      regs_pkg::ADDR_CYCLES: value = cycles;
+      regs_pkg::ADDR_RD_BYTES: value = rd_bytes;
+      regs_pkg::ADDR_WR_BYTES: value = wr_bytes;
+      regs_pkg::ADDR_CAND_COUNT: value = {25'b0, cand_count};
+      regs_pkg::ADDR_PROG_HASH_LO: value = prog_hash[31:0];
+      regs_pkg::ADDR_PROG_HASH_HI: value = prog_hash[63:32];
+      regs_pkg::ADDR_TAG: value = {20'b0, tag};
       default: mapped = 1'b0;
     endcase
   end

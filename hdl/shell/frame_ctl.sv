@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Life of one frame: check the addresses, start program stream and core, count cycles and bytes,
-// end by the core's done or error, a bus error, the watchdog or a soft reset, and let the bus finish.
+// end by the core's done or error, a bus error, the watchdog or a soft reset, and let the bus
+// finish.
 //
 // `stop` holds the DMA back and `core_rst` the core (only after a frame that did not end well)
 // until the bus owes nothing; then STATUS is set and the interrupt pulses. A soft reset outside a
 // frame passes the same way.
 `default_nettype none
 
-module frame_ctl
-  import regs_pkg::*;
-(
+module frame_ctl (
     input  wire logic        clk,
     input  wire logic        rst,
     // registers
     input  wire logic        start,
     input  wire logic        soft_reset,
-    input  wire logic [31:0] prog_addr,
     input  wire logic [31:0] prog_words,
-    input  wire logic [31:0] image_addr,
-    input  wire logic [31:0] output_addr,
-    input  wire logic [31:0] scratch_addr,
+    input  wire logic [15:0] low_bits,         // bits 3:0 of the four addresses
     input  wire logic [31:0] watchdog,
     output logic             busy,
     output logic             done,
@@ -75,9 +71,7 @@ module frame_ctl
   logic [7:0] fail_code;
   logic quiet;
 
-  assign config_bad = (prog_words[31:28] != '0) || (prog_words == '0)
-                      || (prog_addr[3:0] != '0) || (image_addr[3:0] != '0)
-                      || (output_addr[3:0] != '0) || (scratch_addr[3:0] != '0);
+  assign config_bad = (prog_words[31:28] != '0) || (prog_words == '0) || (low_bits != '0);
   assign quiet = read_idle && write_idle;
 
   always_comb begin
@@ -85,12 +79,12 @@ module frame_ctl
     fail_code = core_error_code;
     if (state_q == CHECK) begin
       fail = config_bad;
-      fail_code = ERR_CONFIG;
+      fail_code = regs_pkg::ERR_CONFIG;
     end else if (state_q == RUN) begin
       fail = core_error || read_error || write_error || expired_q;
-      if (read_error) fail_code = ERR_BUS_READ;
-      else if (write_error) fail_code = ERR_BUS_WRITE;
-      else if (!core_error) fail_code = ERR_WATCHDOG;
+      if (read_error) fail_code = regs_pkg::ERR_BUS_READ;
+      else if (write_error) fail_code = regs_pkg::ERR_BUS_WRITE;
+      else if (!core_error) fail_code = regs_pkg::ERR_WATCHDOG;
     end
   end
 

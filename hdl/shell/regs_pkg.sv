@@ -58,6 +58,11 @@ package regs_pkg;
   localparam logic [7:0] ADDR_PROG_HASH_LO = 8'h48;
   localparam logic [7:0] ADDR_PROG_HASH_HI = 8'h4c;
   localparam logic [7:0] ADDR_TAG = 8'h50;
+  localparam logic [7:0] ERR_HEAD = 8'h01;  // the program is not one, or was made for another version of the engine
+  localparam logic [7:0] ERR_OPCODE = 8'h02;  // a descriptor has an unknown opcode
+  localparam logic [7:0] ERR_MEMORY = 8'h03;  // the memory answered with an error
+  localparam logic [7:0] ERR_FIRST = 8'h04;  // the program does not begin with HEAD
+  localparam logic [7:0] ERR_FIELDS = 8'h05;  // fields of a descriptor do not go together
   localparam logic [7:0] ERR_BUS_READ = 8'h10;  // the memory answered a read with an error
   localparam logic [7:0] ERR_BUS_WRITE = 8'h11;  // the memory answered a write with an error
   localparam logic [7:0] ERR_WATCHDOG = 8'h12;  // the frame took longer than WATCHDOG cycles

@@ -3,3 +3,20 @@
 
 The package imports nothing else of hwflow, so that it can be copied to a board by itself.
 """
+
+from .accelerator import Accelerator, Buffer, DriverError, Frame, Layout, Memory, Registers
+from .decode import COLUMNS, HeadScales, boxes, candidates
+
+__all__ = [
+    "COLUMNS",
+    "Accelerator",
+    "Buffer",
+    "DriverError",
+    "Frame",
+    "HeadScales",
+    "Layout",
+    "Memory",
+    "Registers",
+    "boxes",
+    "candidates",
+]

@@ -47,6 +47,11 @@ IRQ_STATUS_ERROR = (1, 1)
 
 # Error codes: meaning
 ERRORS = {
+    0x01: "the program is not one, or was made for another version of the engine",
+    0x02: "a descriptor has an unknown opcode",
+    0x03: "the memory answered with an error",
+    0x04: "the program does not begin with HEAD",
+    0x05: "fields of a descriptor do not go together",
     0x10: "the memory answered a read with an error",
     0x11: "the memory answered a write with an error",
     0x12: "the frame took longer than WATCHDOG cycles",

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole frames on the simulated accelerator: engine, DMA, DDR model and host driver.
+
+The bench is `sim/models/tb_engine.sv` (its header states the traces), the DDR model
+`sim/models/ddr.sv` (its header states the figures). Clock, memory and traces are SystemVerilog;
+the host driver of `hwflow/driver` starts each frame and sleeps until the interrupt.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwflow.emit import isa
+from hwflow.errors import ConfigError, ToolError
+from hwflow.sim.host import DDR_BASE, DDR_BYTES
+from hwflow.sim.runner import Build, build, engine_sources, run, sim_dir
+
+LOG = logging.getLogger(__name__)
+_WRITE = np.dtype([("addr", "<u2"), ("tag", "<u2"), ("data", "u1", (16,))])
+_EVENT = np.dtype([("kind", "<u4"), ("tag", "<u4"), ("cycle", "<u4"), ("writes", "<u4")])
+_START, _TAG, _DONE, _ERROR = range(4)
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """One frame: every write to the activation memory in order, and what the driver returned."""
+
+    tags: np.ndarray  # uint16 (N,), descriptor that wrote
+    addrs: np.ndarray  # uint16 (N,), activation word
+    data: np.ndarray  # uint8 (N, 16)
+    candidates: np.ndarray  # int64 (K, 8), columns driver.COLUMNS, best first
+    boxes: np.ndarray  # float64 (K, 4)
+    scores: np.ndarray  # float64 (K,)
+    cycles: int  # the design's own counter
+    cycles_per_tag: Mapping[int, int]  # descriptor -> cycles
+    rd_bytes: int
+    wr_bytes: int
+    output: np.ndarray  # uint8 (output_bytes,), the output region after the frame
+
+
+@dataclass(frozen=True)
+class SimResult:
+    """All frames, and how fast the simulator ran."""
+
+    frames: tuple[FrameResult, ...]
+    sim_cycles: int  # simulated clock cycles while frames ran
+    sim_seconds: float  # wall clock
+
+    @property
+    def sim_cycles_per_s(self) -> float:
+        """Simulated cycles in a second of wall clock."""
+        return self.sim_cycles / self.sim_seconds
+
+
+def build_engine(
+    cache: Path | None = None, *, act_words: int | None = None, ddr_rate: int = 7
+) -> Build:
+    """The simulator of the whole accelerator, from the cache if nothing changed.
+
+    act_words: size of the activation memory (default: the engine's). ddr_rate: bytes a cycle.
+    """
+    models = sim_dir() / "models"
+    params: dict[str, object] = {
+        "DDR_BASE": f"32\\'h{DDR_BASE:08x}",
+        "DDR_BYTES": DDR_BYTES,
+        "DDR_RATE": ddr_rate,
+    }
+    if act_words is not None:
+        params["ACT_WORDS"] = act_words
+    return build(
+        "tb_engine",
+        [*engine_sources(), models / "ddr.sv", models / "tb_engine.sv"],
+        params,
+        public={"tb_engine": ["h_*"]},
+        build_args=["-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
+                    "--output-split", "2000", "-Wno-PROCASSINIT"],
+        timing=True,
+        cache=cache,
+    )  # fmt: skip
+
+
+def layout_of(stream: bytes, input_shape: tuple[int, int, int]) -> dict[str, object]:
+    """The least layout of a program, from its HEAD. Raises ConfigError when it has none."""
+    head = int.from_bytes(stream[:32], "little")
+    fields = isa.DESCRIPTORS["HEAD"]
+    magic, version = (
+        head >> fields[name].lsb & ((1 << fields[name].width) - 1)
+        for name in ("magic", "isa_version")
+    )
+    if magic != isa.MAGIC:
+        raise ConfigError("the program has no HEAD; compile it with hwflow.emit.engine")
+    return {
+        "input_shape": list(input_shape),
+        "stream_bytes": len(stream),
+        "hash": stream[8:16].hex(),
+        "isa_version": version,
+    }
+
+
+def simulate(
+    stream: bytes,
+    images: Sequence[np.ndarray],
+    work_dir: Path,
+    *,
+    layout: Mapping[str, object] | None = None,
+    act_words: int | None = None,
+    ddr_rate: int = 7,
+    stall_percent: int = 0,
+    watchdog: int = 0,
+    timeout_s: float = 10.0,
+    output_bytes: int = 0,
+    cache: Path | None = None,
+) -> SimResult:
+    """Run a program on images, one frame after the other without a reset in between.
+
+    stream: the program. images: uint8 (C, H, W). work_dir: gets the job, logs and traces. layout:
+    content of layout.json (default: the least that HEAD gives; boxes then have unit scales).
+    stall_percent: chance of each bus channel to wait in a cycle. watchdog: cycles, 0 for none.
+    timeout_s: simulated seconds a frame may take. output_bytes: how much of the output region to
+    return. cache: where the built simulator is kept.
+    Raises ToolError when a frame fails, with the driver's reason.
+    """
+    if not images or any(
+        image.dtype != np.uint8 or image.shape != images[0].shape or image.ndim != 3
+        for image in images
+    ):
+        raise ConfigError("simulate takes at least one image, uint8 (C, H, W), all of one size")
+    shape = images[0].shape
+    built = build_engine(cache, act_words=act_words, ddr_rate=ddr_rate)
+    folder = work_dir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("frames.json", "trace.bin", "events.bin"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "program.bin").write_bytes(stream)
+    np.save(folder / "images.npy", np.stack(images))
+    job = {
+        "layout": dict(layout or layout_of(stream, (shape[0], shape[1], shape[2]))),
+        "stall_percent": stall_percent,
+        "watchdog": watchdog,
+        "timeout_s": timeout_s,
+        "output_bytes": output_bytes,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    run(
+        built,
+        "hwflow.sim.frame_bench",
+        run_dir=folder,
+        plusargs=[
+            f"+host_file={folder / 'mailbox.bin'}",
+            f"+trace={folder / 'trace.bin'}",
+            f"+events={folder / 'events.bin'}",
+        ],
+        env={"HWFLOW_JOB": str(folder / "job.json")},
+    )
+    return _collect(folder, output_bytes)
+
+
+def _collect(folder: Path, output_bytes: int) -> SimResult:
+    writes = np.fromfile(folder / "trace.bin", _WRITE)
+    events = np.fromfile(folder / "events.bin", _EVENT)
+    answers = json.loads((folder / "frames.json").read_text())
+    spans = _spans(events)
+    if len(spans) != len(answers) or (spans and spans[-1][1]["writes"] > len(writes)):
+        raise ToolError(
+            f"{folder}: traces of {len(spans)} frames and {len(writes)} writes for "
+            f"{len(answers)} frames run; is the disk full?"
+        )
+    frames = []
+    for index, (answer, (first, last, inside)) in enumerate(zip(answers, spans, strict=True)):
+        rows = writes[first["writes"] : last["writes"]]
+        output = np.zeros(0, np.uint8)
+        if output_bytes:
+            output = np.load(folder / f"output-{index}.npy")
+        frames.append(
+            FrameResult(
+                tags=rows["tag"].copy(),
+                addrs=rows["addr"].copy(),
+                data=rows["data"].copy(),
+                candidates=np.array(answer["candidates"], np.int64).reshape(-1, 8),
+                boxes=np.array(answer["boxes"], np.float64).reshape(-1, 4),
+                scores=np.array(answer["scores"], np.float64),
+                cycles=answer["cycles"],
+                cycles_per_tag=inside,
+                rd_bytes=answer["rd_bytes"],
+                wr_bytes=answer["wr_bytes"],
+                output=output,
+            )
+        )
+    result = SimResult(
+        tuple(frames),
+        sum(answer["simulated"] for answer in answers),
+        sum(answer["seconds"] for answer in answers),
+    )
+    LOG.info("%d cycles at %.0f cycles/s", result.sim_cycles, result.sim_cycles_per_s)
+    return result
+
+
+def _spans(events: np.ndarray) -> list[tuple[np.void, np.void, dict[int, int]]]:
+    """(start event, end event, cycles of each descriptor) of every frame that ended."""
+    spans = []
+    first: np.void | None = None
+    tag, since = 0, 0
+    inside: dict[int, int] = {}
+    for event in events:
+        if event["kind"] == _START:
+            # The first descriptor is HEAD, 0; fetching it counts for it
+            first, tag, since, inside = event, 0, int(event["cycle"]), {}
+        elif first is not None:
+            inside[tag] = inside.get(tag, 0) + int(event["cycle"]) - since
+            tag, since = int(event["tag"]), int(event["cycle"])
+            if event["kind"] in (_DONE, _ERROR):
+                spans.append((first, event, inside))
+                first = None
+    return spans
