@@ -779,11 +779,8 @@ def compile_graph(graph: Graph, params: EngineParams | None = None) -> Program:
     )  # fmt: skip
     peaks = [n for n in graph.nodes if n.op == "peaks"]
     classes = graph.tensors[peaks[0].inputs[0]].shape[0] if peaks else 0
-    scales = {
-        key.removeprefix("scale."): float(value)
-        for key, value in graph.meta.items()
-        if key.startswith("scale.")
-    }
+    heads = [key.removeprefix("output.") for key in graph.meta if key.startswith("output.")]
+    scales = {head: float(graph.meta[f"scale.{head}"]) for head in heads}
     shape = graph.tensors[graph.inputs[0]].shape
     return Program(
         head + body, tuple(compiler.steps), compiler.memory.peak,
