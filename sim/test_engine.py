@@ -158,7 +158,7 @@ def add_conv(
     outs, results, records = [], [], []
     for c in range(oc):
         dst = first + c * groups
-        bias = int(rng.integers(-4000, 4000))
+        bias = int(rng.integers(-20, 20) if out_type == "u3" else rng.integers(-4000, 4000))
         shift = shift_for(sums[c], rng) if out_type != "u3" else int(
             np.abs(sums[c]).max()).bit_length() - 3
         shift = int(np.clip(shift, -7, 24))
