@@ -8,6 +8,7 @@ import copy
 import logging
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,16 +58,7 @@ def unit_bounds(model: CoDeNet) -> list[UnitBounds]:
     def hook(unit: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
         records.append(_bounds(names[unit], unit.conv, args[0], out))
 
-    _require_quantised(model)
-    model = model.eval()
-    units = [m for m in model.modules() if isinstance(m, ConvUnit | DeformDw)]
-    hooks = [unit.register_forward_hook(hook) for unit in units]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, 3, STRIDE, STRIDE, device=model.layer0.conv.weight.device))
-    finally:
-        for handle in hooks:
-            handle.remove()
+    _visit_units(model, hook)
     return records
 
 
@@ -122,19 +114,24 @@ def enforce_bounds(model: CoDeNet) -> list[str]:
         if moved:
             changed.append(names[unit])
 
+    _visit_units(model, hook)
+    return changed
+
+
+def _visit_units(model: CoDeNet, hook: Callable[..., None]) -> None:
+    """Call hook(unit, inputs, output) for each convolution of one pass over a black image."""
     _require_quantised(model)
     training = model.training
     model.eval()
     units = [m for m in model.modules() if isinstance(m, ConvUnit | DeformDw)]
-    hooks = [unit.register_forward_hook(hook) for unit in units]
+    handles = [unit.register_forward_hook(hook) for unit in units]
     try:
         with torch.no_grad():
             model(torch.zeros(1, 3, STRIDE, STRIDE, device=model.layer0.conv.weight.device))
     finally:
-        for handle in hooks:
+        for handle in handles:
             handle.remove()
-    model.train(training)
-    return changed
+        model.train(training)
 
 
 def _require_quantised(model: CoDeNet) -> None:
