@@ -20,9 +20,9 @@ def dot_range(weight: np.ndarray, x: IntType) -> tuple[np.ndarray, np.ndarray]:
 
     Both x ranges hold 0, so every partial sum in any order lies in the same interval.
     """
-    flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
-    positive = np.where(flat > 0, flat, 0).sum(axis=1)
-    negative = np.where(flat < 0, flat, 0).sum(axis=1)
+    flat = weight.reshape(weight.shape[0], -1)
+    positive = np.maximum(flat, 0).sum(axis=1, dtype=np.int64)
+    negative = np.minimum(flat, 0).sum(axis=1, dtype=np.int64)
     return positive * x.lo + negative * x.hi, positive * x.hi + negative * x.lo
 
 
@@ -33,7 +33,10 @@ def signed_bits(lo: int, hi: int) -> int:
 
 def proven_acc_bits(weight: np.ndarray, bias: np.ndarray, mul: np.ndarray, x: IntType) -> int:
     """Signed bits that hold every partial sum, and with the bias preloaded where mul is 1."""
-    low, high = dot_range(weight, x)
+    return _acc_bits(*dot_range(weight, x), bias, mul)
+
+
+def _acc_bits(low: np.ndarray, high: np.ndarray, bias: np.ndarray, mul: np.ndarray) -> int:
     preload = np.where(mul == 1, bias, 0)
     lo = int(min(low.min(initial=0), (low + preload).min(initial=0)))
     hi = int(max(high.max(initial=0), (high + preload).max(initial=0)))
@@ -62,14 +65,15 @@ def check_conv(
     need(bool((mul >= 0).all() and (mul < 1 << 31).all()), "mul leaves 0 to 2**31 - 1")
     need(bool((abs(shift) <= 62).all()), "shift leaves -62 to 62")
     need(bool((abs(bias) < 1 << 62).all()), "bias leaves 62 bits")
-    needed = proven_acc_bits(weight, bias, mul, x)
+    low_dot, high_dot = dot_range(weight, x)
+    needed = _acc_bits(low_dot, high_dot, bias, mul)
     need(acc_bits >= needed, f"acc_bits {acc_bits}, but its weights and inputs need {needed}")
     need(acc_bits <= 32, f"acc_bits {acc_bits} is over 32")
-    low_dot, high_dot = dot_range(weight, x)
-    for c in range(shape[0]):
-        reach = max(-int(low_dot[c]), int(high_dot[c])) * int(mul[c]) + abs(int(bias[c]))
-        reach <<= max(0, -int(shift[c]))
-        need(reach < 1 << 62, f"channel {c}: acc * mul + bias reaches {reach}, over 62 bits")
+    reach = np.maximum(-low_dot, high_dot).astype(np.float64) * mul + abs(bias)
+    reach *= np.exp2(np.maximum(0, -shift))
+    if (reach >= 2.0**61).any():
+        c = int(np.argmax(reach))
+        need(False, f"channel {c}: acc * mul + bias reaches {reach[c]:.3g}, over 61 bits")
 
 
 def round_shift(value: np.ndarray, shift: np.ndarray) -> np.ndarray:
