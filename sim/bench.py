@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import cocotb
 from cocotb.clock import Clock
@@ -21,12 +20,13 @@ Beat = Mapping[str, int]
 
 
 def engine_constant(name: str) -> int:
-    """A decimal localparam of engine_pkg.sv, such as FETCH_LAT; KeyError when there is none."""
+    """A localparam of engine_pkg.sv, such as FETCH_LAT: a number or the name of another one."""
     text = (hdl_dir() / "engine" / "engine_pkg.sv").read_text()
-    found = re.search(rf"\b{name} = (\d+);", text)
+    found = re.search(rf"\b{name} = (\w+);", text)
     if found is None:
-        raise KeyError(f"engine_pkg.sv has no decimal localparam {name}")
-    return int(found.group(1))
+        raise KeyError(f"engine_pkg.sv has no localparam {name} that is a number or a name")
+    value = found.group(1)
+    return int(value) if value.isdecimal() else engine_constant(value)
 
 
 def pack(values: Iterable[int], width: int) -> int:

@@ -83,7 +83,7 @@ async def reset_forgets(dut):  # noqa: ANN001, ANN201
     again, due_again = words(20, 9)
     at = sorted(due)[10] - 2
     seen = await play(
-        dut, beats[:at] + [{}] + again, OUTPUTS, engine_constant("DW_LAT") + 2, reset_at=at
+        dut, [*beats[:at], {}, *again], OUTPUTS, engine_constant("DW_LAT") + 2, reset_at=at
     )
     kept = {cycle: what for cycle, what in due.items() if cycle <= at}
     check(seen, kept | {cycle + at + 1: what for cycle, what in due_again.items()})
