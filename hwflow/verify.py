@@ -79,6 +79,7 @@ def against_qonnx(graph: Graph, onnx_path: Path, images: np.ndarray | Sequence[n
     # Imported here: qonnx takes a second to load and only this function needs it.
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.infer_shapes import InferShapes
 
     if not len(images):
         raise VerifyError("no images to verify with; give at least one")
@@ -86,17 +87,24 @@ def against_qonnx(graph: Graph, onnx_path: Path, images: np.ndarray | Sequence[n
         raise GraphError(f"{onnx_path}: no such file; export the model first")
     pairs = _counterparts(graph)
     model = ModelWrapper(str(onnx_path))
+    if not model.check_all_tensor_shapes_specified():
+        model = model.transform(InferShapes())
     source = graph.inputs[0]
+    feed_name = model.graph.input[0].name
+    known = {feed_name, *model.get_all_tensor_names()}
+    missing = [other for _, other, _ in pairs if other not in known]
+    wanted = [1, *graph.tensors[source].shape]
+    if missing or model.get_tensor_shape(feed_name) != wanted:
+        what = f"has no tensor '{missing[0]}'" if missing else f"its input is not {wanted}"
+        raise GraphError(f"{onnx_path}: {what}; this graph was lowered from another file")
     scale = np.float32(graph.meta[f"scale.{source}"])
     values = 0
     for number, image in enumerate(images):
         image = np.asarray(image)
-        feed = {model.graph.input[0].name: image[None].astype(np.float32) * scale}
+        feed = {feed_name: image[None].astype(np.float32) * scale}
         reals = execute_onnx(model, feed, return_full_exec_context=True)
         integers = interp.run(graph, {source: image}, keep=True)
         for tensor, other, unit in pairs:
-            if other not in reals:
-                raise GraphError(f"{onnx_path}: has no tensor '{other}'; lower this file again")
             try:
                 values += _compare_real(reals[other], integers[tensor], unit, tensor)
             except VerifyError as error:
