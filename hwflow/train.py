@@ -41,11 +41,15 @@ EVAL_BATCH = 8
 
 @dataclass(frozen=True)
 class Crops:
-    """A part of a phase: batch crops of size pixels a step, for this share of the steps."""
+    """A part of a phase: batch crops of size pixels a step, for this share of the steps.
+
+    scale: limits of the magnification; below 1 a crop shows more and smaller objects.
+    """
 
     size: int
     batch: int
     share: float
+    scale: tuple[float, float] = (0.7, 1.4)
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,18 @@ class TrainOptions:
     cache: Path | None = None
     plain_dw: bool = False
     input_size: int | None = None
-    float_steps: int = 6000
-    qat_steps: int = 2000
-    float_crops: tuple[Crops, ...] = (Crops(128, 32, 0.6), Crops(256, 8, 0.4))
-    qat_crops: tuple[Crops, ...] = (Crops(256, 8, 1.0),)
-    lr: float = 1e-3
+    float_steps: int = 4500
+    qat_steps: int = 400
+    float_crops: tuple[Crops, ...] = (
+        Crops(128, 16, 0.8, (0.5, 1.1)),
+        Crops(256, 6, 0.2, (0.8, 1.25)),
+    )
+    qat_crops: tuple[Crops, ...] = (Crops(256, 4, 1.0, (0.8, 1.25)),)
+    lr: float = 2e-3
     qat_lr: float = 1e-4
     warmup_steps: int = 200
     weight_decay: float = 0.05
     ema: float = 0.998
-    scale: tuple[float, float] = (0.7, 1.4)
     colour: float = 0.3
     seed: int = 0
     threads: int | None = None
@@ -230,7 +236,7 @@ def make_batch(
 ) -> tuple[np.ndarray, Targets]:
     """uint8 (batch, 3, size, size) and its targets; the same seed gives the same batch."""
     rng = np.random.default_rng(seed)
-    made = [sample_crop(scenes, crops.size, augment, rng) for _ in range(crops.batch)]
+    made = [sample_crop(scenes, crops.size, crops.scale, augment, rng) for _ in range(crops.batch)]
     targets = make_targets(
         [crop.boxes for crop in made],
         [crop.labels for crop in made],
@@ -299,7 +305,7 @@ def _batches(
     steps = _steps(options, state.phase)
     schedule = options.float_crops if state.phase == "float" else options.qat_crops
     kind = options.data.partition(":")[0]
-    augment = Augment(options.scale, {"trees": 8, "voc": 2}.get(kind, 1), options.colour)
+    augment = Augment({"trees": 8, "voc": 2}.get(kind, 1), options.colour)
     scenes = training.crops_from()
     number = PHASES.index(state.phase)
 
@@ -497,10 +503,11 @@ def _check(options: TrainOptions) -> None:
     if options.float_steps < 1 or options.qat_steps < 0:
         raise ConfigError("train: float_steps must be at least 1 and qat_steps at least 0")
     for crops in options.float_crops + options.qat_crops:
-        if crops.size <= 0 or crops.size % 32 or crops.batch < 1 or crops.share <= 0:
+        bad_scale = not 0 < crops.scale[0] <= crops.scale[1]
+        if crops.size <= 0 or crops.size % 32 or crops.batch < 1 or crops.share <= 0 or bad_scale:
             raise ConfigError(
                 f"train: crops {crops}: size must be a positive multiple of 32, batch at least 1, "
-                "share above 0"
+                "share above 0, scale two positive limits in order"
             )
     for name in ("float_crops", "qat_crops"):
         total = sum(crops.share for crops in getattr(options, name))

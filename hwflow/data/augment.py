@@ -17,23 +17,29 @@ AIMED = 0.8  # share of crops that are placed around some box
 
 @dataclass(frozen=True)
 class Augment:
-    """What may happen to a crop. scale: limits of the magnification (log-uniform).
+    """What may happen to a crop besides its place and scale.
 
     symmetries: 1 none, 2 mirror left to right, 8 also top to bottom and quarter turns (legal for
     pictures taken from above). colour: largest relative change of brightness, contrast, saturation.
     """
 
-    scale: tuple[float, float] = (0.7, 1.4)
     symmetries: int = 8
     colour: float = 0.3
 
 
 def sample_crop(
-    scenes: tuple[Scene, ...], size: int, augment: Augment, rng: np.random.Generator
+    scenes: tuple[Scene, ...],
+    size: int,
+    scale: tuple[float, float],
+    augment: Augment,
+    rng: np.random.Generator,
 ) -> Scene:
-    """One size x size crop of a random scene; boxes that are mostly cut off come out difficult."""
+    """One size x size crop of a random scene, magnified by a log-uniform factor within scale.
+
+    Boxes that are mostly cut off, or too small by then, come out difficult.
+    """
     scene = scenes[int(rng.integers(len(scenes)))]
-    magnify = math.exp(rng.uniform(*np.log(augment.scale)))
+    magnify = math.exp(rng.uniform(*np.log(scale)))
     window = size / magnify
     left, top = _place(scene, window, rng)
     pixels = _cut(scene.image, left, top, window, size)
