@@ -34,17 +34,14 @@ read_dw_taps:
 
 template <class E>
 struct DwKernel {
-  const word_t* params;
-  word_t* acts;
-  const Layer& layer;
   DwChannel<E> now;
 
-  void channel(int c) {
+  void channel(const word_t* params, const Layer& layer, int c) {
 #pragma HLS INLINE
     now = read_dw_channel<E>(params, layer.weights + DW_WORDS * c);
   }
 
-  void word(const Window& window, int c, int y, int x) {
+  void word(word_t* acts, const Layer& layer, const Window& window, int c, int y, int x) {
 #pragma HLS INLINE
     word_t out = 0;
   dw_pixels:
@@ -64,14 +61,16 @@ struct DwKernel {
     }
     acts[layer.out + (c * layer.out_h + y) * words_of(layer.out_w) + x] = out;
   }
+
+  void row(const Layer&, int, int) {}
 };
 
 template <class E>
 void dw(const word_t* params, word_t* acts, const Layer& layer,
         const std::uint32_t map[E::MAC_DEPTH], word_t band[BANKS][E::BAND_DEPTH]) {
 #pragma HLS INLINE off
-  DwKernel<E> kernel{params, acts, layer, {}};
-  sweep<E>(acts, layer, map, band, kernel);
+  DwKernel<E> kernel;
+  sweep<E>(params, acts, layer, map, band, kernel);
 }
 
 }  // namespace hwflow

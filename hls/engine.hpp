@@ -52,7 +52,7 @@ run_layers_loop:
         deform_dw<E>(params, acts, layer, map, plane, dilation, out);
         break;
       case MAXPOOL:
-        maxpool<E>(acts, layer, map, band);
+        maxpool<E>(params, acts, layer, map, band);
         break;
       case MOVE:
         move<E>(acts, layer, map, band);

@@ -7,7 +7,15 @@
 
 namespace hwflow {
 
-enum Opcode : std::int32_t { CONV = 1, PW = 2, DW = 3, DEFORM_DW = 4, MAXPOOL = 5, MOVE = 6, PEAKS = 7 };
+enum Opcode : std::int32_t {
+  CONV = 1,
+  PW = 2,
+  DW = 3,
+  DEFORM_DW = 4,
+  MAXPOOL = 5,
+  MOVE = 6,
+  PEAKS = 7
+};
 
 constexpr int LAYER_WORDS = 32;
 

@@ -34,9 +34,9 @@ load_weights_loop:
 
 // acc[o][p] = sum over steps of weight[step][o] * pixel p of word in[step * tile + t].
 template <class E>
-void accumulate(const word_t in[E::IN_WORDS], const ap_int<E::WEIGHT_BITS> weight[E::MAC_DEPTH][OC_PAR],
-                int depth, int tile, int t, bool is_signed,
-                ap_int<E::ACC_BITS> acc[OC_PAR][PIX_PAR]) {
+void accumulate(const word_t in[E::IN_WORDS],
+                const ap_int<E::WEIGHT_BITS> weight[E::MAC_DEPTH][OC_PAR], int depth, int tile,
+                int t, bool is_signed, ap_int<E::ACC_BITS> acc[OC_PAR][PIX_PAR]) {
 #pragma HLS INLINE
 accumulate_clear:
   for (int o = 0; o < OC_PAR; o++) {

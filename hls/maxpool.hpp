@@ -23,12 +23,9 @@ greatest_taps:
 }
 
 struct MaxpoolKernel {
-  word_t* acts;
-  const Layer& layer;
+  void channel(const word_t*, const Layer&, int) {}
 
-  void channel(int) {}
-
-  void word(const Window& window, int c, int y, int x) {
+  void word(word_t* acts, const Layer& layer, const Window& window, int c, int y, int x) {
 #pragma HLS INLINE
     word_t out = 0;
   maxpool_pixels:
@@ -39,14 +36,16 @@ struct MaxpoolKernel {
     }
     acts[layer.out + (c * layer.out_h + y) * words_of(layer.out_w) + x] = out;
   }
+
+  void row(const Layer&, int, int) {}
 };
 
 template <class E>
-void maxpool(word_t* acts, const Layer& layer, const std::uint32_t map[E::MAC_DEPTH],
-             word_t band[BANKS][E::BAND_DEPTH]) {
+void maxpool(const word_t* params, word_t* acts, const Layer& layer,
+             const std::uint32_t map[E::MAC_DEPTH], word_t band[BANKS][E::BAND_DEPTH]) {
 #pragma HLS INLINE off
-  MaxpoolKernel kernel{acts, layer};
-  sweep<E>(acts, layer, map, band, kernel);
+  MaxpoolKernel kernel;
+  sweep<E>(params, acts, layer, map, band, kernel);
 }
 
 }  // namespace hwflow

@@ -23,31 +23,38 @@ inline key_t make_key(act_t logit, int y, int x, int label) {
 
 template <class E>
 struct PeaksKernel {
-  const Layer& layer;
-  key_t (&best)[E::PEAKS];  // sorted, greatest first; 0 is free
+  key_t best[E::PEAKS];  // sorted, greatest first; 0 is free
+  key_t found[PIX_PAR][E::OUT_WORDS];  // the peaks of one row, 0 where there is none
 
-  void channel(int) {}
+  void channel(const word_t*, const Layer&, int) {}
 
-  void word(const Window& window, int c, int y, int word) {
+  void word(word_t*, const Layer& layer, const Window& window, int c, int y, int x) {
 #pragma HLS INLINE
   peaks_pixels:
     for (int p = 0; p < PIX_PAR; p++) {
-      const int x = word * PIX_PAR + p;
+#pragma HLS UNROLL
       const act_t logit = value(window.tap[1][1][p], layer.in_signed != 0);
-      if (x < layer.in_w && logit == greatest(window, p, layer.in_signed != 0)) {
-        insert(make_key(logit, y, x, c));
-      }
+      const bool peak = x * PIX_PAR + p < layer.in_w &&
+                        logit == greatest(window, p, layer.in_signed != 0);
+      found[p][x] = peak ? make_key(logit, y, x * PIX_PAR + p, c) : key_t(0);
     }
   }
 
-  void insert(key_t key) {
+  // One candidate a cycle: each place of the list takes its neighbour, the key, or stays.
+  void row(const Layer& layer, int, int) {
 #pragma HLS INLINE
-    if (key > best[E::PEAKS - 1]) {
-    peaks_insert:
-      for (int i = E::PEAKS - 1; i >= 0; i--) {
+  peaks_row:
+    for (int x = 0; x < layer.in_w; x++) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = PIX_PAR * E::OUT_WORDS
+      const key_t key = found[x % PIX_PAR][x / PIX_PAR];
+      if (key > best[E::PEAKS - 1]) {
+      peaks_insert:
+        for (int i = E::PEAKS - 1; i >= 0; i--) {
 #pragma HLS UNROLL
-        const bool shift = i > 0 && key > best[i > 0 ? i - 1 : 0];
-        if (key > best[i]) best[i] = shift ? best[i > 0 ? i - 1 : 0] : key;
+          const key_t above = best[i > 0 ? i - 1 : 0];
+          if (key > best[i]) best[i] = i > 0 && key > above ? above : key;
+        }
       }
     }
   }
@@ -66,15 +73,15 @@ template <class E>
 void peaks(const word_t* params, word_t* acts, const Layer& layer,
            const std::uint32_t map[E::MAC_DEPTH], word_t band[BANKS][E::BAND_DEPTH]) {
 #pragma HLS INLINE off
-  key_t best[E::PEAKS];
-#pragma HLS ARRAY_PARTITION variable = best complete
+  PeaksKernel<E> kernel;
+#pragma HLS ARRAY_PARTITION variable = kernel.best complete
+#pragma HLS ARRAY_PARTITION variable = kernel.found complete dim = 1
 peaks_clear:
   for (int i = 0; i < E::PEAKS; i++) {
 #pragma HLS UNROLL
-    best[i] = 0;
+    kernel.best[i] = 0;
   }
-  PeaksKernel<E> kernel{layer, best};
-  sweep<E>(acts, layer, map, band, kernel);
+  sweep<E>(params, acts, layer, map, band, kernel);
   constexpr int LAST = (1 << PLACE_BITS) - 1;
   const word_t size = params[layer.map1];
   const word_t offset = params[layer.map2];
@@ -83,7 +90,7 @@ peaks_rows:
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = E::PEAKS
     int row[8] = {0, -1, 0, 0, 0, 0, 0, 0};
 #pragma HLS ARRAY_PARTITION variable = row complete
-    const word_t key = best[i].to_uint64();
+    const word_t key = kernel.best[i].to_uint64();
     if (key != 0) {
       const int y = LAST - static_cast<int>((key >> (2 * PLACE_BITS)) & LAST);
       const int x = LAST - static_cast<int>((key >> PLACE_BITS) & LAST);

@@ -72,10 +72,12 @@ window_rows:
   return window;
 }
 
-// Calls kernel.channel(c) for each channel and kernel.word(window, c, y, word) for each 8 outputs.
+// Calls of a kernel: channel(params, layer, c) before each channel, word(acts, layer, window, c, y,
+// x) for each 8 outputs, row(layer, c, y) after each row of outputs.
 template <class E, class Kernel>
-void sweep(const word_t* acts, const Layer& layer, const std::uint32_t map[E::MAC_DEPTH],
-           word_t band[BANKS][E::BAND_DEPTH], Kernel& kernel) {
+void sweep(const word_t* params, word_t* acts, const Layer& layer,
+           const std::uint32_t map[E::MAC_DEPTH], word_t band[BANKS][E::BAND_DEPTH],
+           Kernel& kernel) {
 #pragma HLS INLINE
   const int pitch = words_of(layer.in_w);
   const int low_pitch = words_of(layer.in_w >> layer.in_up);
@@ -83,7 +85,7 @@ void sweep(const word_t* acts, const Layer& layer, const std::uint32_t map[E::MA
 sweep_channels:
   for (int c = 0; c < layer.in_c; c++) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = E::MAC_DEPTH
-    kernel.channel(c);
+    kernel.channel(params, layer, c);
   sweep_bands:
     for (int y = 0; y < layer.out_h; y += layer.tile) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = E::OUT_WORDS
@@ -101,8 +103,10 @@ sweep_channels:
         for (int word = 0; word < out_pitch; word++) {
 #pragma HLS PIPELINE II = 2
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = E::OUT_WORDS
-          kernel.word(read_window<E>(band, layer, top, rows, word, pitch), c, y + r, word);
+          const Window window = read_window<E>(band, layer, top, rows, word, pitch);
+          kernel.word(acts, layer, window, c, y + r, word);
         }
+        kernel.row(layer, c, y + r);
       }
     }
   }

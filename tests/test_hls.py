@@ -380,6 +380,9 @@ def test_wrong_inputs_are_errors(engine: Path, tmp_path: Path) -> None:
         hls.run(tmp_path, {"picture": np.zeros(shape, np.uint8)}, engine)
     with pytest.raises(ToolError, match=r"hls\.build"):
         hls.run(tmp_path, np.zeros(shape, np.uint8))
+    hls.write(graph, tmp_path)
+    with pytest.raises(ToolError, match="another shape"):
+        hls.run(tmp_path, np.zeros(shape, np.uint8), engine)
 
 
 def test_sources_that_do_not_compile_are_an_error(tmp_path: Path) -> None:

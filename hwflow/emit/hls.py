@@ -12,6 +12,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -88,6 +89,7 @@ def write(
         **{f"vitis/src/{name}": text for name, text in {"net.cpp": net, **headers}.items()},
         **{f"vitis/{name}": data for name, data in vitis.items()},
     }
+    (out_dir / LIBRARY).unlink(missing_ok=True)  # it may be of another shape
     for name, data in files.items():
         plan.write_atomic(out_dir / name, data.encode() if isinstance(data, str) else data)
     return tuple(out_dir / name for name in files)
@@ -136,13 +138,16 @@ def run(
     """Execute one frame layer by layer; every tensor of the graph by name, inputs included.
 
     `image` is the array of the only input, or a mapping of all. Feature maps come back as int8 or
-    uint8 (C, H, W), candidates as int16. `library` replaces the folder's own (an engine of equal
-    EngineShape serves any graph). GraphError for inputs that do not fit their type.
+    uint8 (C, H, W), candidates as int16. `library` replaces the folder's own: an engine of equal
+    EngineShape, in the folder of another graph, serves this one. GraphError for inputs that do not
+    fit their type, ToolError for a missing or unfit library.
     """
     layout = _read_layout(out_dir)
     library = library or out_dir / LIBRARY
     if not library.is_file():
         raise ToolError(f"{library} is missing; call hwflow.emit.hls.build first")
+    if _read_layout(library.parent)["shape"] != layout["shape"]:
+        raise ToolError(f"{library} is an engine of another shape than {out_dir} was written for")
     inputs = image if isinstance(image, Mapping) else {layout["inputs"][0]: image}
     acts = np.full(layout["act_words"], _NOISE, np.uint64)
     for name in layout["inputs"]:
@@ -164,7 +169,11 @@ def _function(library: Path) -> Callable[..., int]:
     arrays = [np.ctypeslib.ndpointer(t, flags="C") for t in (np.int32, np.uint64, np.uint64)]
     function.argtypes = [*arrays, ctypes.c_int, ctypes.c_int]
     function.restype = ctypes.c_int
-    return function
+
+    def call(*arguments: object) -> int:
+        return int(function(*arguments))
+
+    return call
 
 
 def _put(
@@ -185,7 +194,7 @@ def _put(
         acts[plane : plane + view.plane_words] = data
 
 
-def _get(acts: np.ndarray, layout: Mapping, name: str) -> np.ndarray:
+def _get(acts: np.ndarray, layout: Mapping[str, Any], name: str) -> np.ndarray:
     """Read a tensor from the activation memory, as its consumers see it."""
     view, shape = _view(layout, name), tuple(layout["tensors"][name]["shape"])
     size = view.plane_words
@@ -240,18 +249,19 @@ def _runs(view: View) -> list[list[int]]:
     return runs
 
 
-def _view(layout: Mapping, name: str) -> View:
+def _view(layout: Mapping[str, Any], name: str) -> View:
     entry = layout["tensors"][name]
     planes = tuple(a + step * i for a, step, count in entry["planes"] for i in range(count))
     return View(planes, entry["height"], entry["width"], entry["up"], IntType.parse(entry["dtype"]))
 
 
-def _read_layout(out_dir: Path) -> dict:
+def _read_layout(out_dir: Path) -> dict[str, Any]:
     path = out_dir / "layout.json"
     try:
-        return json.loads(path.read_text())
+        layout: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ToolError(f"{path} cannot be read ({error}); call hwflow.emit.hls.write") from error
+    return layout
 
 
 def _net(graph: Graph, program: Program) -> str:

@@ -91,7 +91,7 @@ def _one(model: "ModelWrapper", onnx_path: Path, what: str) -> str:
     infos = model.graph.input if what == "input" else model.graph.output
     if len(infos) != 1:
         raise GraphError(f"{onnx_path}: {len(infos)} {what}s; the hls4ml backend takes one")
-    return infos[0].name
+    return str(infos[0].name)
 
 
 def _shape(model: "ModelWrapper", name: str) -> tuple[int, ...]:

@@ -333,7 +333,7 @@ class _Compiler:
         padded[: weight.shape[0]] = weight
         lanes = np.ascontiguousarray(padded.reshape(tiles, OC_PAR, depth).swapaxes(1, 2))
         bits = 4 if node.attrs.weight_bits <= 4 else 8
-        packed = lanes.view(np.uint8)
+        packed: np.ndarray = lanes.view(np.uint8)
         if bits == 4:
             packed = (packed[..., 0::2] & 15) | (packed[..., 1::2] << 4)
         return {
