@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 from hwflow import interp
 from hwflow.emit import engine, isa
 from hwflow.errors import GraphError, ResourceError, VerifyError
-from hwflow.ir import Graph, GraphBuilder, IntType
+from hwflow.ir import Graph, GraphBuilder
 from hwflow.ops.dw import DwAttrs
-from hwflow.ops.pw import PwAttrs
 from hwflow.resources import path as resource
+from tests.engine_graphs import I8, KINDS, U8, consts, small_network
 from tests.engine_model import EngineModel
 from tests.graphs import random_codenet_graph, random_image
-
-U8, I8 = IntType(8, False), IntType(8, True)
 
 
 def execute(graph: Graph, params: engine.EngineParams, seed: int) -> int:
@@ -91,41 +89,20 @@ def test_too_large_a_network_is_refused_with_the_resource() -> None:
         engine.compile_graph(random_codenet_graph("c", 1, seed=0))
 
 
-def _random_conv(rng: np.random.Generator, channels: int, shape: tuple[int, ...]) -> dict:
-    return {
-        "weight": rng.integers(-7, 8, (channels, *shape)).astype(np.int8),
-        "bias": rng.integers(-3000, 3000, channels),
-        "mul": np.ones(channels, np.int64),
-        "shift": rng.integers(-1, 9, channels).astype(np.int8),
-    }
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.data())
-def test_small_networks_word_for_word(data: st.DataObject) -> None:
-    """1x1, depthwise of either stride and 1x1 again; the map goes out through STORE."""
-    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
-    ic, oc = data.draw(st.sampled_from([1, 3, 24])), data.draw(st.sampled_from([1, 5, 24, 25]))
-    width = data.draw(st.sampled_from([8, 16, 32, 48]))
-    height = 2 * data.draw(st.integers(1, 9))
-    stride = data.draw(st.sampled_from([1, 2])) if width % 32 == 0 or width == 16 else 1
-    b = GraphBuilder("small")
-    x = b.input("image", (ic, height, width), U8)
-    x = b.add("p", "pw", [x], PwAttrs(4, 24, U8), _random_conv(rng, oc, (ic,)))
-    x = b.add("d", "dw", [x], DwAttrs(stride, 4, 24, I8), _random_conv(rng, oc, (3, 3)))
-    if stride == 2 and height % 4:
-        return  # half a word of a map 8 wide
-    x = b.add("q", "pw", [x], PwAttrs(4, 24, I8), _random_conv(rng, 3, (oc,)))
-    graph = b.build([x])
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(0, 10_000))
+def test_small_networks_word_for_word(kind: str, seed: int) -> None:
+    graph = small_network(kind, seed)
     program = engine.compile_graph(graph)
-    image = rng.integers(0, 256, (ic, height, width))
+    image = random_image(graph.tensors["image"].shape, seed)
     expected = interp.run(graph, {"image": image}, keep=True)
     model = EngineModel(engine.EngineParams().act_words)
     model.run(program.stream, image.astype(np.uint8))
     tags, addrs, values = (np.array(column) for column in zip(*model.writes, strict=True))
-    assert engine.check_trace(program, graph, tags, addrs, values, expected) == 4
-    stored = np.frombuffer(model.output, np.int8).reshape(graph.tensors["q"].shape)
-    assert np.array_equal(stored, expected["q"])
+    compared = engine.check_trace(program, graph, tags, addrs, values, expected)
+    assert compared == len({s.tensor for s in program.steps if s.tensor})
+    stored = np.frombuffer(model.output, np.int8).reshape(graph.tensors["last"].shape)
+    assert np.array_equal(stored, expected["last"])
 
 
 def test_refusals_name_the_node_and_the_way_out() -> None:
@@ -152,8 +129,8 @@ def test_values_beyond_a_field_are_refused() -> None:
 def test_depthwise_beyond_int4_is_refused() -> None:
     b = GraphBuilder("two")
     x = b.input("image", (2, 16, 16), U8)
-    consts = {**_random_conv(np.random.default_rng(0), 2, (3, 3))}
-    consts["weight"] = np.full((2, 3, 3), 9, np.int8)
-    graph = b.build([b.add("d", "dw", [x], DwAttrs(1, 8, 24, I8), consts)])
+    arrays = consts(np.random.default_rng(0), 2, (3, 3), top=9)
+    arrays["weight"][1, 2, 2] = 9
+    graph = b.build([b.add("d", "dw", [x], DwAttrs(1, 8, 24, I8), arrays)])
     with pytest.raises(GraphError, match=r"d: depthwise weights beyond int4"):
         engine.compile_graph(graph)

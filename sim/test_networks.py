@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small networks through the whole accelerator: every word written equals the integer graph."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwflow import interp
+from hwflow.emit import engine, isa
+from hwflow.sim.engine import simulate
+from tests.engine_graphs import KINDS, small_network
+from tests.graphs import random_image
+
+SEED = 20
+
+
+@pytest.mark.parametrize("stall_percent", [0, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_network(kind: str, stall_percent: int, tmp_path: Path) -> None:
+    """Two frames back to back; with stalls every bus channel waits at random."""
+    graph = small_network(kind, SEED + stall_percent)
+    program = engine.compile_graph(graph)
+    shape = graph.tensors["image"].shape
+    images = [random_image(shape, seed).astype(np.uint8) for seed in (1, 2)]
+    size = int(np.prod(graph.tensors["last"].shape))
+    result = simulate(
+        program.stream, images, tmp_path, stall_percent=stall_percent, output_bytes=size
+    )
+    for image, frame in zip(images, result.frames, strict=True):
+        expected = interp.run(graph, {"image": image}, keep=True)
+        engine.check_trace(program, graph, frame.tags, frame.addrs, frame.data, expected)
+        stored = frame.output.view(np.int8).reshape(graph.tensors["last"].shape)
+        assert np.array_equal(stored, expected["last"])
+
+
+def test_cycles_follow_the_model(tmp_path: Path) -> None:
+    """docs/engine.md "Cycles": long operations within 5 %, short ones within the fixed part."""
+    for kind in ("plain", "stride", "long", "wide"):
+        graph = small_network(kind, SEED)
+        program = engine.compile_graph(graph)
+        image = random_image(graph.tensors["image"].shape, 3).astype(np.uint8)
+        frame = simulate(program.stream, [image], tmp_path / kind).frames[0]
+        for step in program.steps:
+            if step.opcode in ("CONV", "DW", "POOL"):
+                cycles = frame.cycles_per_tag[step.tag]
+                stream_words = isa.HEADER_WORDS * 16 + len(program.stream) // 16
+                assert step.model_cycles is not None
+                assert cycles <= step.model_cycles * 1.05 + 3 * stream_words
+                assert cycles >= step.ideal_cycles
