@@ -77,10 +77,12 @@ module act_mem #(
   end
 
   for (genvar b = 0; b < 4; b++) begin : g_bank
-    // One RAM for each bit set in ROWS, the largest first; `part_data` is ORed over them
-    logic [127:0] part_data[TOP+1];
-    assign part_data[TOP]  = '0;
-    assign bank_data[b] = part_data[0];
+    // One RAM for each bit set in ROWS, the largest first; all but one of them give zeros
+    logic [127:0] part_data[TOP];
+    always_comb begin
+      bank_data[b] = '0;
+      for (int unsigned i = 0; i < TOP; i++) bank_data[b] |= part_data[i];
+    end
 
     for (genvar i = 0; i < TOP; i++) begin : g_part
       if (((ROWS >> i) & 1) == 1) begin : g_ram
@@ -108,13 +110,9 @@ module act_mem #(
           rd_here3_q <= rd_here;
           rd_here4_q <= rd_here3_q;
         end
-        if ((ROWS >> (i + 1)) == 0 && ROWS == (1 << i)) begin : g_only
-          assign part_data[i] = rd_data;
-        end else begin : g_shared
-          assign part_data[i] = part_data[i+1] | (rd_here4_q ? rd_data : 128'd0);
-        end
+        assign part_data[i] = rd_here4_q ? rd_data : '0;
       end else begin : g_none
-        assign part_data[i] = part_data[i+1];
+        assign part_data[i] = '0;
       end
     end
   end
