@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cocotb
@@ -49,11 +49,11 @@ async def frames(dut) -> None:  # noqa: ANN001
         await FallingEdge(dut.clk)
     dut.rst.value = 0
     await FallingEdge(dut.clk)
-    for _ in range(int(os.environ["FRAMES"])):
+    for frame in range(int(os.environ["FRAMES"])):
         dut.start.value = 1
         await FallingEdge(dut.clk)
         dut.start.value = 0
-        if "MEM_ERROR_AT" in os.environ:
+        if frame == 0 and "MEM_ERROR_AT" in os.environ:
             for _ in range(int(os.environ["MEM_ERROR_AT"])):
                 await FallingEdge(dut.clk)
             dut.mem_error.value = 1
@@ -415,6 +415,10 @@ def depthwise(p: Program) -> None:
     add_dw(p, "DW", maps, planes)
     maps = p.random_maps(1, 60, 16)
     add_dw(p, "DW", maps, p.load(maps), y0=33, rows=8)
+    maps = p.random_maps(2, 500, 48)  # only a band is held: addresses before it wrap around
+    held = p.load(maps[:, 400:410])
+    add_dw(p, "DW", maps, [(plane - 400 * 3) % 65536 for plane in held], y0=401, rows=8)
+    add_dw(p, "DW", maps, [(plane - 400 * 3) % 65536 for plane in held], y0=801, rows=16, up=True)
 
 
 def deformable(p: Program) -> None:
@@ -563,11 +567,22 @@ def test_unknown_opcode(simulator: Build, tmp_path: Path) -> None:
     assert (state["error"], state["error_code"], state["tag"]) == (1, 2, 77)
 
 
-def test_memory_error_stops(simulator: Build, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("make", "cycle"),
+    [(linear_convs, 40), (linear_convs, 3000), (deformable, 5000), (tied_peaks, 1200),
+     (tied_peaks, 2900), (stores, 160)],
+)
+def test_memory_error_stops(
+    make: Callable[[Program], None], cycle: int, simulator: Build, tmp_path: Path
+) -> None:
     """An error of the bus in the middle of an operation; the next start runs well."""
     program = Program(seed=9)
-    linear_convs(program)
+    make(program)
     program.finish()
-    outcome = simulate(simulator, program, tmp_path, stall=0, env={"MEM_ERROR_AT": "3000"})
-    (state,) = outcome.status
-    assert (state["error"], state["error_code"], state["done"], state["busy"]) == (1, 3, 0, 0)
+    outcome = simulate(
+        simulator, program, tmp_path, stall=0, frames=2, env={"MEM_ERROR_AT": str(cycle)}
+    )
+    failed, good = outcome.status
+    assert (failed["error"], failed["error_code"], failed["done"], failed["busy"]) == (1, 3, 0, 0)
+    assert good["cycles"] > cycle
+    check(program, replace(outcome, status=[good]), cycles=False)

@@ -52,10 +52,10 @@ module engine #(
 
   // Packages cannot refer to each other here, so the sums are checked
   localparam int unsigned DW_TIME =
-      seq_pkg::PIPE_LAT + engine_pkg::DW_LAT + engine_pkg::WB_LAT + engine_pkg::ACT_WR_LAT + 2;
+      seq_pkg::PIPE_LAT + engine_pkg::DW_LAT + engine_pkg::WB_LAT + engine_pkg::ACT_WR_LAT + 3;
   localparam int unsigned CONV_TIME =
       seq_pkg::RING_LAT + seq_pkg::PIPE_LAT + engine_pkg::MAC_LAT + engine_pkg::OC
-      + engine_pkg::WB_LAT + engine_pkg::ACT_WR_LAT + 2;
+      + engine_pkg::WB_LAT + engine_pkg::ACT_WR_LAT + 3;
   if (seq_pkg::PIPE_LAT != seq_pkg::WIN_LAT + engine_pkg::FETCH_LAT) begin : g_illegal_pipe
     pipe_lat_is_win_lat_plus_fetch_lat u_illegal ();
   end
@@ -366,16 +366,27 @@ module engine #(
   logic wr_en;
   logic [15:0] wr_addr;
   logic [127:0] wr_data;
+  logic res_valid_q;
+  logic [LANES-1:0][engine_pkg::ACC_W-1:0] res_acc_q;
+  logic [24:0] res_bias_q;
+  logic [4:0] res_shift_q;
+  logic [15:0] res_addr_q;
+  logic res_smap_q;
+  logic [9:0] res_idx_q;
+  always_ff @(posedge clk) begin
+    res_valid_q <= !unit_rst && (op_conv ? d_valid : (lanes_valid && op_dw));
+    res_acc_q <= op_conv ? d_acc : lane_acc;
+    res_bias_q <= op_conv ? conv_bias : lane_bias;
+    res_shift_q <= op_conv ? conv_shift : lane_shift;
+    res_addr_q <= op_conv ? conv_addr : lane_addr;
+    res_smap_q <= op_conv && to_smap && d_side.first_tile && d_oc == '0;
+    res_idx_q <= d_side.g[9:0];
+  end
   writeback u_writeback (
       .clk, .rst(unit_rst),
-      .valid(op_conv ? d_valid : (lanes_valid && op_dw)),
-      .acc(op_conv ? d_acc : lane_acc),
-      .bias(op_conv ? conv_bias : lane_bias),
-      .shift(op_conv ? conv_shift : lane_shift),
-      .out_type(geom.out_type),
-      .addr(op_conv ? conv_addr : lane_addr),
-      .smap_we_in(op_conv && to_smap && d_side.first_tile && d_oc == '0),
-      .smap_idx_in(d_side.g[9:0]),
+      .valid(res_valid_q), .acc(res_acc_q), .bias(res_bias_q), .shift(res_shift_q),
+      .out_type(geom.out_type), .addr(res_addr_q),
+      .smap_we_in(res_smap_q), .smap_idx_in(res_idx_q),
       .wr_en(wb_en), .wr_addr(wb_addr), .wr_data(wb_data),
       .smap_we, .smap_idx, .smap_data
   );

@@ -59,6 +59,9 @@ module seq_conv (
   logic [12:0] tile_words_q;
   logic [12:0] last_off_q;
   logic [8:0] in_chunk_q;  // words before off_q in its chunk
+  logic chunk_full_q;  // off_q is word 511 of its chunk
+  logic one_word_q;
+  logic group_end_q;  // off_q is the tile's last word
   logic first_chunk_q;
   logic fed_q;  // the ring holds word off_q
   logic [4:0] rest_q;  // cycles until a `last` may come
@@ -73,16 +76,14 @@ module seq_conv (
   logic issue;
   logic tile_end;
   logic chunk_end;
-  logic group_end;
   logic [4:0] n_oc;
 
   assign n_oc = (tiles_left_q == '0) ? last_oc : w8 ? 5'd12 : 5'd24;
-  assign group_end = off_q == last_off_q;
-  assign chunk_end = group_end || (in_chunk_q == 9'(isa_pkg::CHUNK - 1));
+  assign chunk_end = group_end_q || chunk_full_q;
   assign issue_head = (state_q == HEAD) && fed_q && !busy_q[1];
   assign issue_word = (state_q == WORDS) && fed_q && item_valid && (!chunk_end || rested_q);
   assign issue = issue_head || issue_word;
-  assign item_take = issue_word && group_end;
+  assign item_take = issue_word && group_end_q;
   assign tile_end = item_take && item.last;
 
   assign ring_rd_en = issue;
@@ -108,6 +109,7 @@ module seq_conv (
     if (state_q == IDLE) begin
       tile_words_q <= {1'b0, k_words} + HEADER;
       last_off_q <= {1'b0, k_words} + (HEADER - 13'd1);
+      one_word_q <= k_words == 12'd1;
       tiles_left_q <= tiles - 8'd1;
       first_tile_q <= 1'b1;
     end else if (tile_end) begin
@@ -121,18 +123,23 @@ module seq_conv (
     if (state_q == IDLE || tile_end) begin
       off_q <= '0;
       off_next_q <= 13'd1;
+      group_end_q <= 1'b0;
     end else if (item_take) begin
       off_q <= HEADER;
       off_next_q <= HEADER + 13'd1;
+      group_end_q <= one_word_q;
     end else if (issue) begin
       off_q <= off_next_q;
       off_next_q <= off_next_q + 13'd1;
+      group_end_q <= off_next_q == last_off_q;
     end
     if (state_q != WORDS || item_take) begin
       in_chunk_q <= '0;
+      chunk_full_q <= 1'b0;
       first_chunk_q <= 1'b1;
     end else if (issue_word) begin
       in_chunk_q <= in_chunk_q + 9'd1;  // CHUNK = 2**9
+      chunk_full_q <= in_chunk_q == 9'(isa_pkg::CHUNK - 2);
       if (chunk_end) first_chunk_q <= 1'b0;
     end
   end
@@ -196,7 +203,7 @@ module seq_conv (
   );
   delay #(.WIDTH(INFO_W), .LATENCY(seq_pkg::RING_LAT)) u_info (
       .clk, .rst,
-      .d({in_chunk_q == '0, chunk_end, first_chunk_q, group_end, side_in,
+      .d({in_chunk_q == '0, chunk_end, first_chunk_q, group_end_q, side_in,
           item.vy, item.base8, item.at_left, item.at_right}),
       .q({arr_flags, side_d, arr_vy, arr_base8, arr_left, arr_right})
   );

@@ -110,16 +110,15 @@ module seq_dw (
   logic [7:0] pending_q;  // dilations whose rows are to come
   logic [7:0] lowest;
   logic [2:0] dilation;
-  logic only_one;
+  logic only_one_q;  // of the pending dilations; good from the second row of a dilation on
   logic word_end;
   logic [3:0] distance;
 
   assign issue = cur_valid_q && item_valid;
   assign lowest = pending_q & (~pending_q + 8'd1);
-  assign only_one = pending_q == lowest;
   assign dilation = {|lowest[7:4], |{lowest[7:6], lowest[3:2]},
                      |{lowest[7], lowest[5], lowest[3], lowest[1]}};
-  assign word_end = deform ? (begun_q && row_q == 2'd2 && only_one)
+  assign word_end = deform ? (begun_q && row_q == 2'd2 && only_one_q)
                            : (row_q == 2'd2 && (high_q || !two_halves));
   assign item_take = issue && word_end;
   assign channel_end = item_take && item.last;
@@ -144,6 +143,7 @@ module seq_dw (
         row_q <= row_q + 2'd1;
       end
     end
+    only_one_q <= pending_q == lowest;
     if (issue) begin
       if (!begun_q) pending_q <= item.present;
       else if (row_q == 2'd2) pending_q <= pending_q & ~lowest;

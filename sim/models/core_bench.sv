@@ -85,7 +85,7 @@ module core_bench (
   assign ld_valid = ld_left_q != '0 && !stalls(random_q[15:8]);
   assign ld_data = regions[ld_index_q];
   always_ff @(posedge clk) begin
-    if (rst) ld_left_q <= '0;
+    if (rst || start) ld_left_q <= '0;
     else if (ld_req) begin
       ld_left_q <= ld_words;
       ld_index_q <= {ld_region, 16'd0} + ld_offset[21:4];
@@ -111,7 +111,7 @@ module core_bench (
     st_ready <= !stalls(random_q[23:16]);
     st_done <= !rst && st_valid && st_left_q == 16'd1;
     skid_q <= (st_ready || rst) ? '0 : skid_q + 6'(st_valid);
-    if (rst) st_left_q <= '0;
+    if (rst || start) st_left_q <= '0;
     else if (st_req) begin
       st_left_q <= st_words;
       st_index_q <= {st_region, 16'd0} + st_offset[21:4];
