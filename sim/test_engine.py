@@ -496,6 +496,44 @@ def stores(p: Program) -> None:
     p.op("STORE", act_addr=first, words=1, ddr_offset=0, region=isa.REGIONS["output"])
 
 
+def mixture(p: Program) -> None:
+    """Operations of every kind in random order and size, one reading what another wrote."""
+    rng = p.rng
+    for _ in range(4):
+        signed = bool(rng.integers(2))
+        width = int(rng.choice([8, 16, 32, 48]))
+        height = 2 * int(rng.integers(1, 7))
+        maps = p.random_maps(int(rng.integers(1, 5)), height, width, signed)
+        planes = p.load(maps)
+        out_type = "i8" if signed else "u8"
+        for kind in rng.permutation(["linear", "window", "DW", "POOL", "DDW"]):
+            if kind == "linear":
+                oc = int(rng.integers(1, 40))
+                outs, made = add_conv(p, maps, planes, oc, signed=signed, out_type=out_type,
+                                      w8=bool(rng.integers(2)))
+                planes, maps = outs[:4], made[:4]
+            elif kind == "window":
+                stride = int(rng.choice([1, 2, 4]))
+                stride = stride if width % (16 * stride) == 0 or width == 8 * stride else 1
+                if not (stride == 4 and width == 32):
+                    add_conv(p, maps, planes, int(rng.integers(1, 26)), signed=signed,
+                             out_type=out_type, stride=stride, rows=2)
+            elif kind == "DDW":
+                _, smap = add_conv(p, maps, planes, 1, signed=signed, out_type="u3",
+                                     to_smap=True)
+                up = bool(rng.integers(2))
+                add_dw(p, "DDW", maps, planes, smap=smap[0], signed=signed, up=up,
+                       out_type=out_type)
+            else:
+                stride = 2 if width % 16 == 0 and width != 48 and height % 4 == 0 else 1
+                outs, made = add_dw(p, str(kind), maps, planes, signed=signed, stride=stride,
+                                    out_type=out_type)
+                if stride == 1:
+                    planes, maps = outs, made
+    logits = np.rint(rng.normal(-30, rng.choice([3, 30]), (int(rng.integers(1, 8)), 8, 16)))
+    add_peak(p, logits.clip(-128, 127).astype(np.int64))
+
+
 PROGRAMS: list[Callable[[Program], None]] = [
     linear_convs, short_tiles, windowed_convs, depthwise, deformable, all_dilations, sparse_peaks,
     many_peaks, tied_peaks, flat_peaks, narrow_peaks, few_peaks, stores,
@@ -512,6 +550,15 @@ def test_program(
     program.finish()
     outcome = simulate(simulator, program, tmp_path, stall=stall)
     check(program, outcome, cycles=stall == 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mixture(seed: int, simulator: Build, tmp_path: Path) -> None:
+    program = Program(seed=1000 + seed)
+    mixture(program)
+    program.finish()
+    stall = 30 * seed
+    check(program, simulate(simulator, program, tmp_path, stall=stall), cycles=stall == 0)
 
 
 def test_two_frames(simulator: Build, tmp_path: Path) -> None:
