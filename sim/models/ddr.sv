@@ -136,7 +136,8 @@ module ddr #(
   logic [31:0] addr;     // of the next beat
   logic [1:0] resp;
   logic [7:0] pause;     // cycles of silence left
-  logic [4:0] credit;    // bytes, less than 16
+  logic [5:0] credit;    // bytes, less than 32
+  logic [5:0] earned;
   logic [2:0] batch;     // bursts in this direction since the other began to wait
   logic [31:0] refresh;
   logic r_ready;
@@ -151,7 +152,8 @@ module ddr #(
     return OKAY;
   endfunction
 
-  assign pay = (credit >= 5'd8) && (pause == '0);
+  assign earned = credit + 6'(RATE) - (beat ? 6'd8 : 6'd0);
+  assign pay = (credit >= 6'd8) && (pause == '0);
   assign r_ready = (r_level != '0) && (now - r_due[r_out[Q_W-1:0]] < 32'h80000000);
   assign w_ready = w_level != '0;
   assign s_axi_wready = busy && writing && pay && go[3];
@@ -200,8 +202,7 @@ module ddr #(
         w_in <= w_in + 1'b1;
       end
       // Bus
-      credit <= (credit + 5'(RATE) - (beat ? 5'd8 : 5'd0) > 5'd15) ? 5'd15
-                : credit + 5'(RATE) - (beat ? 5'd8 : 5'd0);
+      credit <= (earned > 6'd31) ? 6'd31 : earned;
       if (pause != '0) pause <= pause - 1'b1;
       refresh <= refresh + 1;
       if (refresh >= REFRESH_EVERY && !busy) begin
