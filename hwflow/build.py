@@ -87,8 +87,8 @@ class Stage:
     `needs`: earlier stages whose files it reads. `options`: fields of the options it depends on.
     `modules`: Python modules whose source, with that of every hwflow module they import, counts.
     `folders`: resource folders (or `folder/sub`) whose files count. `tools`: distributions and
-    programs whose version counts. `files`: files from outside. `always`: never cached, and run
-    even when an earlier stage failed.
+    programs whose version counts. `files`: files from outside. `state`: anything else from outside,
+    as names and short values. `always`: never cached, and run even when an earlier stage failed.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Stage:
     tools: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     files: Callable[[Any], Iterable[Path]] = field(default=lambda options: ())
+    state: Callable[[Any], Mapping[str, str]] = field(default=lambda options: {})
     always: bool = False
 
 
@@ -250,7 +251,7 @@ def key_parts(
                 relative = path.relative_to(resources.path(top))
                 parts[f"code {top}/{relative.as_posix()}"] = sha256(path)
     for tool in stage.tools:
-        parts[f"tool {tool}"] = importlib.metadata.version(tool)
+        parts[f"tool {tool}"] = tool_version(tool)
     for program in stage.programs:
         found = shutil.which(program)
         state = Path(found).stat() if found else None
@@ -261,7 +262,33 @@ def key_parts(
         if not path.is_file():
             raise ConfigError(f"the file {path} does not exist; check the path")
         parts[f"file {path}"] = sha256(path)
-    return parts
+    return parts | dict(stage.state(options))
+
+
+def pins() -> dict[str, str]:
+    """Exact versions hwflow was made for, by distribution; empty if it is not installed."""
+    try:
+        lines = importlib.metadata.requires("hwflow") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    return dict(line.split("==") for line in lines if "==" in line and ";" not in line)
+
+
+def tool_version(tool: str) -> str:
+    """Version of an installed distribution; ToolError if it is missing or not the pinned one."""
+    wanted = pins().get(tool)
+    try:
+        found = importlib.metadata.version(tool)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ToolError(
+            f"the package {tool} is not installed; run `make setup` (or pip install hwflow again)"
+        ) from error
+    if wanted is not None and found.split("+")[0] != wanted:
+        raise ToolError(
+            f"{tool} {found} is installed, hwflow works with {wanted}; run `make setup` "
+            f"(or pip install {tool}=={wanted})"
+        )
+    return found
 
 
 def _made(record: Record | None) -> bool:
@@ -315,7 +342,8 @@ def sha256(path: Path) -> str:
 
 
 def source_files(modules: Iterable[str]) -> set[Path]:
-    """Source files of the modules and of every hwflow module they import, at any depth."""
+    """Source files (and templates) of the modules and all hwflow modules they import, at any depth.
+    """
     root = Path(hwflow.__file__).parent
     files: set[Path] = set()
     open_files = [path for name in modules for path in _module_files(root, name)]
@@ -324,10 +352,11 @@ def source_files(modules: Iterable[str]) -> set[Path]:
         if path in files:
             continue
         files.add(path)
-        if path.suffix == ".py":
-            for name in _imports(path):
-                open_files += _module_files(root, name)
-    return files
+        for name in _imports(path):
+            open_files += _module_files(root, name)
+    # Templates are code of the package they lie in.
+    folders = {path.parent / "templates" for path in files}
+    return files | {path for folder in folders for path in folder.glob("*") if path.is_file()}
 
 
 def _module_files(root: Path, name: str) -> list[Path]:
@@ -390,13 +419,15 @@ def _logging(log: Path, mode: str = "w") -> Iterator[None]:
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("hwflow")
+    logger, warned = logging.getLogger("hwflow"), logging.getLogger("py.warnings")
     level = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    warned.addHandler(handler)
     try:
         yield
     finally:
+        warned.removeHandler(handler)
         logger.removeHandler(handler)
         logger.setLevel(level)
         handler.close()

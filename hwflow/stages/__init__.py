@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of `hwflow build`, in order: what each one reads, and what makes it run again.
+
+Importing this must stay quick (a build of which nothing changed takes a second): the stage
+functions import what they need when they run.
+"""
+
+from __future__ import annotations
+
+from hwflow.build import Stage
+from hwflow.stages import deploy, graph, hardware, summary, tools, torch_half
+from hwflow.stages.options import BuildOptions
+
+__all__ = ["NAMES", "STAGES"]
+
+
+def _board(options: BuildOptions) -> list:
+    return [options.board_file]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "data", torch_half.data,
+        options=("model", "config", "file", "data", "seed", "tiles"),
+        modules=("hwflow.data", "hwflow.models.codenet"), tools=("numpy", "pillow"),
+        state=torch_half.data_state,
+    ),
+    Stage(
+        "train", torch_half.train, needs=("data",),
+        options=("model", "config", "file", "data", "seed"),
+        modules=("hwflow.train", "hwflow.export"), tools=("torch", "brevitas"),
+        files=lambda options: [options.weights] if options.weights else [],
+    ),
+    Stage(
+        "export", torch_half.export, needs=("data", "train"), options=("file", "seed"),
+        modules=("hwflow.export",), tools=("torch", "brevitas", "onnx"),
+    ),
+    Stage(
+        "lower", graph.lower, needs=("export",), options=("file",),
+        modules=("hwflow.ingest", "hwflow.passes"), tools=("onnx", "numpy"),
+        files=lambda options: [options.file] if options.file else [],
+    ),
+    Stage(
+        "verify", graph.verify, needs=("data", "export", "lower"), options=("seed", "tiles"),
+        modules=("hwflow.verify", "hwflow.interp"), tools=("qonnx", "onnxruntime"),
+        files=lambda options: [options.file] if options.file else [],
+    ),
+    Stage(
+        "hls", hardware.hls, needs=("data", "lower"), options=("seed", "tiles"),
+        modules=("hwflow.emit.hls", "hwflow.verify"), folders=("hls",), tools=("hls4ml",),
+        programs=("g++",), files=_board,
+    ),
+    Stage(
+        "rtl", hardware.rtl, needs=("lower",), options=("config",),
+        modules=("hwflow.emit.engine",), folders=("hdl",), files=_board,
+    ),
+    Stage(
+        "sim", hardware.sim, needs=("data", "lower", "rtl"), options=("seed", "frames"),
+        modules=("hwflow.sim.engine", "hwflow.emit.engine", "hwflow.decode"),
+        folders=("hdl", "sim/models"), tools=("verilator", "cocotb"), programs=("g++",),
+        files=_board,
+    ),
+    Stage(
+        "synth", tools.synth, modules=("hwflow.toolchain.yosys",), folders=("hdl",),
+        tools=("pyosys",), files=_board,
+    ),
+    Stage(
+        "bitstream", deploy.bitstream, needs=("data", "lower", "rtl", "sim"),
+        options=("model", "config", "require", "allow_negative_slack"),
+        modules=("hwflow.toolchain.vivado", "hwflow.toolchain.yosys"),
+        folders=("hdl",), programs=("vivado", "tclsh"), files=deploy.driver_files,
+    ),
+    Stage("report", summary.report, always=True),
+)
+
+NAMES: tuple[str, ...] = tuple(stage.name for stage in STAGES)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage bitstream: the Vivado project, Vivado itself where there is one, and the deploy folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwflow import boards, resources
+from hwflow.build import Context, Outcome
+from hwflow.errors import ToolError
+from hwflow.stages.options import BuildOptions
+from hwflow.stages.torch_half import read_json, write_json
+
+if TYPE_CHECKING:
+    from hwflow.boards import Board
+
+DRIVER = Path(__file__).resolve().parents[1] / "driver"
+# What the board needs of the driver; the rest of the package makes the register map.
+DRIVER_FILES = ("__init__.py", "accelerator.py", "board.py", "decode.py", "regmap.py")
+
+
+def driver_files(options: BuildOptions) -> list[Path]:
+    """Files from outside that this stage copies or depends on."""
+    return [options.board_file, *(DRIVER / name for name in DRIVER_FILES)]
+
+
+def bitstream(ctx: Context) -> Outcome:
+    """vivado/ (the project), deploy/, result.json, and NAME.bit with NAME.hwh if Vivado ran."""
+    from hwflow.plan import execute
+    from hwflow.toolchain import vivado, yosys
+
+    options: BuildOptions = ctx.options
+    board = boards.load(options.board)
+    name = options.name
+    project = vivado.project(yosys.sources(), board, yosys.parameters(board), name)
+    for file, content in project.items():
+        path = ctx.work / "vivado" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    result: dict[str, Any] = {"path": None, "check": None, "resources": None, "timing": None}
+    if shutil.which("tclsh"):
+        ctx.say("checking the Tcl with stub commands")
+        execute(vivado.check_plan(project, board), ctx.cache / "vivado-check")
+        shutil.copyfile(ctx.cache / "vivado-check" / "calls.txt", ctx.work / "tclsh-calls.txt")
+        result["check"] = vivado.NEVER_RUN
+    else:
+        result["check"] = "not checked: tclsh not found (install the package tcl)"
+    ran = shutil.which(vivado.PROGRAM) is not None
+    if ran:
+        _run_vivado(ctx, board, project, name, result)
+    elif "bitstream" in options.require:
+        raise ToolError(
+            "--require bitstream: vivado not found on PATH; install Vivado and put its bin folder "
+            "on PATH, or leave --require out"
+        )
+    deployed = _deploy(ctx, board, name, ran)
+    write_json(ctx.work / "result.json", result)
+    made = f"Vivado project ({result['check']}){deployed}"
+    if ran:
+        return Outcome(f"{name}.bit, {name}.hwh{deployed}")
+    way = (
+        f"{made}. To build the bitstream where Vivado is installed: cd "
+        f"{ctx.folder('bitstream') / 'vivado'} && vivado -mode batch -source build.tcl"
+    )
+    return Outcome(way, True, "vivado not found")
+
+
+def _run_vivado(
+    ctx: Context, board: Board, project: dict[str, str | bytes], name: str, result: dict[str, Any]
+) -> None:
+    from hwflow.plan import execute
+    from hwflow.toolchain import vivado, yosys
+
+    ctx.say("Vivado: synthesis, place and route")
+    plan = vivado.plan(project, name, ctx.options.allow_negative_slack)
+    folder = ctx.cache / "vivado"
+    execute(plan, folder, lambda line: ctx.say(f"Vivado: {line}"[:60]))
+    for file in plan.products:
+        shutil.copyfile(folder / file, ctx.work / file)
+    used = vivado.read_utilisation((folder / "utilisation.rpt").read_text())
+    timing, slack = vivado.read_timing((folder / "timing.rpt").read_text(), board.clock.mhz)
+    if slack < 0 and not ctx.options.allow_negative_slack:
+        raise ToolError(
+            f"timing is not met at {board.clock.mhz} MHz: worst slack {slack} ns; see "
+            f"{folder / 'timing.rpt'}, or build with --allow-negative-slack"
+        )
+    yosys.check_fits(used, board)
+    result["path"] = f"{name}.bit"
+    result["resources"] = used.model_dump(mode="json")
+    result["timing"] = timing.model_dump(mode="json")
+
+
+def _deploy(ctx: Context, board: Board, name: str, ran: bool) -> str:
+    """The folder for the person with the board; '' if there is no program to run."""
+    if not ctx.made("sim"):
+        return ""
+    import numpy as np
+    from PIL import Image
+
+    from hwflow.toolchain import vivado
+    from hwflow.toolchain.render import render
+
+    folder = ctx.work / "deploy"
+    (folder / "driver").mkdir(parents=True)
+    for file in DRIVER_FILES:
+        shutil.copyfile(DRIVER / file, folder / "driver" / file)
+    for file in ("program.bin", "layout.json"):
+        shutil.copyfile(ctx.folder("rtl") / file, folder / file)
+    shutil.copyfile(resources.path("hdl") / "shell" / "registers.toml", folder / "registers.toml")
+    with np.load(ctx.folder("sim") / "frames.npz") as frames:
+        photograph = np.ascontiguousarray(frames["images"][0].transpose(1, 2, 0))
+        expected = {
+            "columns": ["logit", "class", "y", "x", "w", "h", "reg_x", "reg_y"],
+            "candidates": frames["candidates0"].tolist(), "boxes": frames["boxes0"].tolist(),
+            "scores": frames["scores0"].tolist(), "labels": frames["labels0"].tolist(),
+        }
+    np.save(folder / "photograph.npy", photograph)
+    Image.fromarray(photograph).save(folder / "photograph.png")
+    (folder / "expected.json").write_text(json.dumps(expected) + "\n")
+    cycles = read_json(ctx.folder("sim") / "result.json")["cycles"]["main"][0]
+    if ran:
+        for file in (f"{name}.bit", f"{name}.hwh"):
+            shutil.copyfile(ctx.work / file, folder / file)
+    state = "made by Vivado" if ran else (
+        "NOT HERE YET: make them with Vivado (vivado -mode batch -source ../vivado/build.tcl) and "
+        "copy them here"
+    )
+    holes = {"name": name, "board": board, "bitstream": state, "cycles": cycles,
+             "register_base": f"0x{vivado.REGISTER_BASE:08X}"}
+    (folder / "run.py").write_text(render("deploy_run.py.j2", name=name))
+    (folder / "README.md").write_text(render("deploy_readme.md.j2", **holes))
+    return ", deploy folder"

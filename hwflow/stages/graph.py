@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages lower and verify: from the QONNX file to the integer graph, and the proof of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwflow.build import Context, Outcome
+from hwflow.stages.options import BuildOptions
+from hwflow.stages.torch_half import read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hwflow.ir import Graph
+
+SPEED_TILES = 1  # the speed network differs in its last layer only
+
+
+def onnx_files(ctx: Context) -> dict[str, Path]:
+    """The networks of this build: `main`, and `speed` where there is one."""
+    options: BuildOptions = ctx.options
+    if options.file is not None:
+        return {"main": options.file}
+    folder = ctx.folder("export")
+    return {"main": folder / "model.onnx", "speed": folder / "speed" / "model.onnx"}
+
+
+def graph_folders(ctx: Context) -> dict[str, Path]:
+    """The lowered networks of this build, by the same names."""
+    folders = {"main": ctx.folder("lower") / "graph", "speed": ctx.folder("lower/speed") / "graph"}
+    return {name: folder for name, folder in folders.items() if folder.is_dir()}
+
+
+def images(ctx: Context, graph: Graph, count: int) -> np.ndarray:
+    """`count` photographs of the build, uint8 (N, C, H, W); seeded noise for a foreign file."""
+    import numpy as np
+
+    if ctx.made("data"):
+        with np.load(ctx.folder("data") / "tiles.npz") as tiles:
+            return tiles["images"][:count]
+    tensor = graph.tensors[graph.inputs[0]]
+    rng = np.random.default_rng(ctx.options.seed)
+    shape = (count, *tensor.shape)
+    return rng.integers(tensor.dtype.lo, tensor.dtype.hi, shape, endpoint=True)
+
+
+def lower(ctx: Context) -> Outcome:
+    """graph/ and speed/graph/, with a snapshot of the graph after each pass."""
+    from hwflow import ingest, passes
+
+    lines = []
+    for name, path in onnx_files(ctx).items():
+        ctx.say(f"reading {path.name} ({name})")
+        top = ctx.work if name == "main" else ctx.work / name
+        graph = passes.lower(ingest.read(path), top / "passes")
+        graph.save(top / "graph")
+        (top / "graph.txt").write_text(graph.table())
+        if name == "main":
+            bits = max(
+                (node.attrs.acc_bits for node in graph.nodes if hasattr(node.attrs, "acc_bits")),
+                default=0,
+            )
+            lines.append(
+                f"{len(graph.nodes)} integer nodes, {graph.macs() / 1e6:.1f} M MACs, "
+                f"accumulators up to {bits} bits"
+            )
+    return Outcome("; ".join(lines))
+
+
+def verify(ctx: Context) -> Outcome:
+    """qonnx.json: every layer of every photograph equals the QONNX file's."""
+    from hwflow import verify as checks
+    from hwflow.ir import Graph
+
+    result: dict[str, object] = {}
+    paths = onnx_files(ctx)
+    for name, folder in graph_folders(ctx).items():
+        graph = Graph.load(folder)
+        batch = images(ctx, graph, ctx.options.tiles if name == "main" else SPEED_TILES)
+        totals = {"images": 0, "tensors": 0, "values": 0, "mismatches": 0}
+        for number, image in enumerate(batch, 1):
+            ctx.say(f"{name}: image {number} of {len(batch)}")
+            one = checks.against_qonnx(graph, paths[name], image[None])
+            totals["tensors"] = one["tensors"]
+            for key in ("images", "values", "mismatches"):
+                totals[key] += one[key]
+        result[name] = totals
+    write_json(ctx.work / "qonnx.json", result)
+    main = read_json(ctx.work / "qonnx.json")["main"]
+    return Outcome(
+        f"{main['images']} images, {main['tensors']} layers, {main['values']:,} values: "
+        f"{main['mismatches']} mismatches"
+    )

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages hls, rtl and sim: the same integers from C++ and from SystemVerilog."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwflow import boards
+from hwflow.build import Context, Outcome
+from hwflow.errors import ResourceError, VerifyError
+from hwflow.stages.graph import graph_folders, images
+from hwflow.stages.options import BuildOptions
+from hwflow.stages.torch_half import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hwflow.boards import Board
+    from hwflow.emit.engine import EngineParams, Program
+    from hwflow.emit.isa import Field
+    from hwflow.ir import Graph
+
+HLS_TILES_512 = 2  # at 512 pixels a photograph takes the C++ engine about four times as long
+HEADS = ("hm", "wh", "reg")
+SPILLING = ("c", "d", "e")  # their maps do not fit the engine's activation memory in one piece
+
+
+def engine_params(board: Board) -> EngineParams:
+    """The engine as this board is given it."""
+    from hwflow.emit.engine import EngineParams
+
+    return EngineParams(board.engine.act_words, board.engine.stream_words)
+
+
+def hls(ctx: Context) -> Outcome:
+    """C++ of the whole network and its Vitis project; every layer equals the integer graph."""
+    from hwflow import interp, verify
+    from hwflow.emit import hls as emit
+    from hwflow.ir import Graph
+
+    graph = Graph.load(graph_folders(ctx)["main"])
+    batch = images(ctx, graph, ctx.options.tiles)
+    if graph.tensors[graph.inputs[0]].shape[1] > 256:
+        batch = batch[:HLS_TILES_512]
+    source = graph.inputs[0]
+    ctx.say("writing C++")
+    emit.write(graph, ctx.work, boards.load(ctx.options.board), {source: batch[0]})
+    ctx.say("compiling with g++")
+    emit.build(ctx.work)
+    tensors = 0
+    for number, image in enumerate(batch, 1):
+        ctx.say(f"image {number} of {len(batch)}")
+        expected = interp.run(graph, {source: image}, keep=True)
+        tensors = verify.compare_all(graph, expected, emit.run(ctx.work, image))
+    write_json(
+        ctx.work / "result.json", {"images": len(batch), "tensors": tensors, "mismatches": 0}
+    )
+    return Outcome(f"{len(batch)} images, {tensors} layers: 0 mismatches")
+
+
+def rtl(ctx: Context) -> Outcome:
+    """program.bin and layout.json for the engine, of the network and of its 20-class form."""
+    from hwflow.emit.engine import compile_graph
+    from hwflow.ir import Graph
+
+    options: BuildOptions = ctx.options
+    params = engine_params(boards.load(options.board))
+    made = []
+    for name, folder in graph_folders(ctx).items():
+        ctx.say(f"compiling {name}")
+        try:
+            program = compile_graph(Graph.load(folder), params)
+        except ResourceError as error:
+            if options.config in SPILLING:
+                return Outcome(
+                    "", True, f"the engine runs no row bands yet, which config {options.config} "
+                    f"needs: {error}"
+                )
+            raise
+        program.save(ctx.work if name == "main" else ctx.work / name)
+        made.append(
+            f"{name}: {len(program.steps)} descriptors, {len(program.stream):,} bytes, "
+            f"{program.peak_words} of {params.act_words} activation words"
+        )
+    return Outcome("; ".join(made))
+
+
+def sim(ctx: Context) -> Outcome:
+    """Whole frames in Verilator, every layer of each compared; cycles of the 20-class network."""
+    options: BuildOptions = ctx.options
+    if not ctx.made("rtl"):
+        return Outcome("", True, "there is no program: " + str(ctx.records["rtl"].reason))
+    import numpy as np
+
+    board = boards.load(options.board)
+    folders = graph_folders(ctx)
+    main = _simulate(ctx, board, folders["main"], options.frames, "main")
+    timed = main
+    if "speed" in folders:
+        timed = _simulate(ctx, board, folders["speed"], 1, "speed")
+    runs = [main] if timed is main else [main, timed]
+    np.savez(ctx.work / "frames.npz", **main.arrays)
+    write_json(
+        ctx.work / "result.json",
+        {
+            "tool": f"Verilator {metadata.version('verilator')}",
+            "frames": sum(run.frames for run in runs),
+            "tensors": main.tensors,
+            "mismatches": 0,
+            "cycles": {run.name: run.cycles for run in runs},
+            "sim_cycles_per_s": round(sum(r.sim_cycles for r in runs)
+                                      / sum(r.sim_seconds for r in runs)),
+            "performance": performance(board, timed),
+            "layers": timed.layers,
+        },
+    )
+    fps = board.clock.mhz * 1e6 / timed.cycles[0]
+    return Outcome(
+        f"{sum(run.frames for run in runs)} frames, {main.tensors} layers each: 0 mismatches; "
+        f"{timed.cycles[0]:,} cycles, {fps:.1f} frames/s at {board.clock.mhz:g} MHz"
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """Frames of one network, all of them equal to the integer graph."""
+
+    name: str
+    frames: int
+    tensors: int
+    cycles: tuple[int, ...]
+    macs: int
+    ddr_bytes: int
+    layers: list[dict[str, object]]
+    arrays: dict[str, np.ndarray]
+    sim_cycles: int
+    sim_seconds: float
+
+
+def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) -> Run:
+    import numpy as np
+
+    from hwflow import decode, interp, verify
+    from hwflow.emit.engine import check_trace, compile_graph
+    from hwflow.ir import Graph
+    from hwflow.sim.engine import simulate
+
+    graph = Graph.load(folder)
+    program = compile_graph(graph, engine_params(board))
+    made = ctx.folder("rtl") if name == "main" else ctx.folder("rtl") / name
+    stream = (made / "program.bin").read_bytes()
+    if stream != program.stream:
+        raise VerifyError(f"{made / 'program.bin'} is not what the compiler makes now; build again")
+    batch = images(ctx, graph, frames).astype(np.uint8)
+    ctx.say(f"{name}: {len(batch)} frames in Verilator (the first time it is built)")
+    work = ctx.work / f"{name}-trace"
+    result = simulate(
+        stream, list(batch), work, layout=program.layout(), act_words=board.engine.act_words,
+        ddr_rate=int(board.bytes_per_cycle), cache=ctx.cache / "verilator",
+    )
+    source = graph.inputs[0]
+    scales = decode.HeadScales(*(float(graph.meta[f"scale.{head}"]) for head in HEADS))
+    tensors, arrays = 0, {"images": batch}
+    for number, (image, frame) in enumerate(zip(batch, result.frames, strict=True)):
+        ctx.say(f"{name}: comparing frame {number + 1}")
+        expected = interp.run(graph, {source: image}, keep=True)
+        tensors = check_trace(program, graph, frame.tags, frame.addrs, frame.data, expected)
+        rows = expected[graph.outputs[0]]
+        rows = rows[rows[:, 1] >= 0]  # the unused rows of the integer graph have class -1
+        verify.compare(rows, frame.candidates, f"{name}: candidates of frame {number}")
+        boxes, scores, labels = decode.boxes(rows, scales)
+        verify.compare(boxes, frame.boxes, f"{name}: boxes of frame {number}")
+        verify.compare(scores, frame.scores, f"{name}: scores of frame {number}")
+        arrays |= {
+            f"candidates{number}": rows, f"boxes{number}": boxes, f"scores{number}": scores,
+            f"labels{number}": labels,
+        }
+    first = result.frames[0]
+    layers = layer_rows(program, graph, first.cycles_per_tag, len(first.candidates))
+    shutil.rmtree(work)  # the traces are large, and all of them has been compared
+    return Run(
+        name, len(batch), tensors + 1, tuple(frame.cycles for frame in result.frames),
+        graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,
+        result.sim_cycles, result.sim_seconds,
+    )
+
+
+def performance(board: Board, run: Run) -> dict[str, object]:
+    """The frame rate of a run, as the report has it; measured in simulation."""
+    from hwflow.emit.engine import ARRAY_MACS, DW_MACS
+
+    cycles = run.cycles[0]
+    return {
+        "kind": "measured in simulation",
+        "tool": f"Verilator {metadata.version('verilator')}",
+        "cycles_per_frame": cycles,
+        "clock_mhz": board.clock.mhz,
+        "fps": round(board.clock.mhz * 1e6 / cycles, 3),
+        "macs_per_frame": run.macs,
+        "mac_utilisation": round(run.macs / (cycles * (ARRAY_MACS + DW_MACS)), 4),
+        "ddr_bytes_per_frame": run.ddr_bytes,
+    }
+
+
+def layer_rows(
+    program: Program, graph: Graph, cycles: Mapping[int, int], candidates: int
+) -> list[dict[str, object]]:
+    """One row a node in order of execution: cycles of its descriptors, and its DDR traffic.
+
+    The traffic is that of the program: its descriptors, weights and records, the words of LOAD and
+    STORE, and 16 bytes for each candidate.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    traffic = stream_traffic(program.stream)
+    rows: dict[str, dict[str, object]] = {}
+    for step in program.steps:
+        row = rows.setdefault(
+            step.node,
+            {
+                "name": step.node,
+                "op": nodes[step.node].op if step.node in nodes else step.opcode.lower(),
+                "cycles": 0, "ideal_cycles": 0,
+                "macs": graph.macs(nodes[step.node]) if step.node in nodes else 0,
+                "ddr_bytes": 0,
+            },
+        )
+        row["cycles"] += cycles.get(step.tag, 0)
+        row["ideal_cycles"] += step.ideal_cycles
+        row["ddr_bytes"] += traffic.get(step.tag, 0)
+        if step.opcode == "PEAK":
+            row["ddr_bytes"] += 16 * candidates
+    return list(rows.values())
+
+
+def stream_traffic(stream: bytes) -> dict[int, int]:
+    """Bytes between DDR and the engine for each descriptor, read off the program itself."""
+    from hwflow.emit import isa
+
+    names = {code: name for name, code in isa.OPCODES.items()}
+    word_bytes = isa.WORD_BITS // 8
+    traffic: dict[int, int] = {}
+    place = 0
+    while place < len(stream):
+        word = int.from_bytes(stream[place : place + 2 * word_bytes], "little")
+        op = names[_field(word, isa.COMMON["opcode"])]
+        fields = {k: _field(word, f) for k, f in {**isa.COMMON, **isa.DESCRIPTORS[op]}.items()}
+        words = 2
+        if op == "CONV":
+            words += fields["tiles"] * (isa.HEADER_WORDS + fields["k_words"])
+        elif op in ("DW", "DDW", "POOL"):
+            words += fields["channels"]
+        moved = fields["words"] if op in ("LOAD", "STORE") else 0
+        traffic[fields["tag"]] = traffic.get(fields["tag"], 0) + (words + moved) * word_bytes
+        place += words * word_bytes
+    return traffic
+
+
+def _field(word: int, field: Field) -> int:
+    return word >> field.lsb & ((1 << field.width) - 1)

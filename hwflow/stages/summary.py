@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage report: the numbers of all stages in report.json, and the page people look at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hwflow
+from hwflow.build import Context, Outcome, Record, source_files
+from hwflow.plan import write_atomic
+from hwflow.report import schema
+from hwflow.stages.options import BuildOptions
+from hwflow.stages.torch_half import read_json
+
+
+def report(ctx: Context) -> Outcome:
+    """report.json, always; report.html when anything on it changed."""
+    content = collect(ctx)
+    schema.write(content, ctx.run / "report.json")
+    digest = page_digest(ctx, content)
+    stamp, page = ctx.run / ".stamps" / "page", ctx.run / "report.html"
+    if not (page.is_file() and stamp.is_file() and stamp.read_text() == digest):
+        stamp.unlink(missing_ok=True)
+        ctx.say("drawing report.html")
+        from hwflow.report import page as pages
+
+        write_atomic(page, pages.render(content, extras(ctx)).encode())
+        write_atomic(stamp, digest.encode())
+    return Outcome("report.json, report.html")
+
+
+def page_digest(ctx: Context, content: schema.Report) -> str:
+    """What decides the page: the numbers, the photographs, the code; not how long it took."""
+    dump = content.model_dump(mode="json")
+    for row in dump["stages"]:
+        row["seconds"] = 0
+        row["status"] = "done" if row["status"] == "cached" else row["status"]
+    parts = [json.dumps(dump, sort_keys=True)]
+    folder = Path(hwflow.__file__).parent / "report"
+    files = sorted(source_files(("hwflow.report.page",))) + sorted(folder.glob("templates/*"))
+    files += [ctx.folder("sim") / "frames.npz"] if ctx.made("sim") else []
+    for path in files:
+        parts.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def extras(ctx: Context) -> dict[str, Any]:
+    """What the page shows beside the report: photographs, boxes, details of the stages."""
+    shown: dict[str, Any] = {"made": {r.name: r.made for r in ctx.records.values() if r.made}}
+    if ctx.made("sim"):
+        import numpy as np
+
+        result = read_json(ctx.folder("sim") / "result.json")
+        shown["sim_cycles_per_s"] = result["sim_cycles_per_s"]
+        with np.load(ctx.folder("sim") / "frames.npz") as frames:
+            shown["frames"] = [
+                {
+                    "image": frames["images"][n], "boxes": frames[f"boxes{n}"],
+                    "scores": frames[f"scores{n}"],
+                }
+                for n in range(len(frames["images"]))
+            ]
+        if ctx.made("data"):
+            with np.load(ctx.folder("data") / "tiles.npz") as tiles:
+                truths = np.split(tiles["boxes"], np.cumsum(tiles["counts"])[:-1])
+            for frame, boxes in zip(shown["frames"], truths, strict=False):
+                frame["truth"] = boxes
+    return shown
+
+
+def collect(ctx: Context) -> schema.Report:
+    """The report of what the stages of this build left, and of why the rest is missing."""
+    options: BuildOptions = ctx.options
+    rows = [
+        schema.StageRow(
+            name=r.name, status=r.status, seconds=round(r.seconds, 3),  # type: ignore[arg-type]
+            reason=r.reason,
+        )
+        for r in ctx.records.values()
+    ]
+    sim = _result(ctx, "sim", "result.json")
+    resources, timing = _hardware(ctx)
+    return schema.Report(
+        model=str(options.file) if options.file else options.model,
+        config=options.config,
+        board=options.board,
+        data=_data(ctx),
+        hwflow_version=hwflow.__version__,
+        git=git_commit(Path(hwflow.__file__).resolve().parents[1]),
+        stages=rows,
+        accuracy=_accuracy(ctx),
+        verify=schema.Verify(
+            qonnx=_images(ctx, "verify", "qonnx.json", "main"),
+            hls=_images(ctx, "hls", "result.json", None),
+            rtl=schema.FramesChecked(frames=sim["frames"], mismatches=sim["mismatches"])
+            if sim else schema.FramesChecked(reason=why_not(ctx, "sim")),
+        ),
+        performance=schema.Performance(**sim["performance"]) if sim
+        else schema.Performance(reason=why_not(ctx, "sim")),
+        layers=[schema.Layer(**row) for row in sim["layers"]] if sim else [],
+        resources=resources,
+        timing=timing,
+        bitstream=_bitstream(ctx),
+    )
+
+
+def why_not(ctx: Context, stage: str) -> str:
+    """Why a stage left no number in this build."""
+    record: Record | None = ctx.records.get(stage)
+    if record is None:
+        return f"the stage {stage} has not run"
+    return f"stage {stage} {record.status}: {record.reason}"
+
+
+def _result(ctx: Context, stage: str, file: str) -> dict[str, Any] | None:
+    return read_json(ctx.folder(stage) / file) if ctx.made(stage) else None
+
+
+def _data(ctx: Context) -> schema.Data:
+    found = _result(ctx, "data", "provenance.json")
+    spec = "random" if ctx.options.file else ctx.options.data
+    if found is None:
+        return schema.Data(spec=spec, source=None, sha256=None, bytes=None, classes=None,
+                           reason=why_not(ctx, "data"))
+    missing = None if found["sha256"] else "this source has no single file to check"
+    return schema.Data(
+        spec=spec, source=found["source"], sha256=found["sha256"] or None, bytes=found["bytes"],
+        classes=found["classes"], reason=missing,
+    )
+
+
+def _accuracy(ctx: Context) -> schema.Accuracy:
+    found = _result(ctx, "train", "metrics.json")
+    if found is None:
+        return schema.Accuracy(reason=why_not(ctx, "train"))
+    names = schema.Accuracy.model_fields
+    return schema.Accuracy(**{key: value for key, value in found.items() if key in names})
+
+
+def _images(ctx: Context, stage: str, file: str, key: str | None) -> schema.ImagesChecked:
+    found = _result(ctx, stage, file)
+    if found is None:
+        return schema.ImagesChecked(reason=why_not(ctx, stage))
+    row = found[key] if key else found
+    return schema.ImagesChecked(images=row["images"], mismatches=row["mismatches"])
+
+
+def _left(ctx: Context, stage: str, file: str) -> dict[str, Any] | None:
+    """A result of a stage that may leave files although it is marked as skipped."""
+    record = ctx.records.get(stage)
+    path = ctx.folder(stage) / file
+    if record is None or record.status == "failed" or not path.is_file():
+        return None
+    stamped = (ctx.run / ".stamps" / f"{stage}.json").is_file()
+    return read_json(path) if stamped and record.made else None
+
+
+def _hardware(ctx: Context) -> tuple[schema.Resources, schema.Timing]:
+    routed: Mapping[str, Any] = _left(ctx, "bitstream", "result.json") or {}
+    timing = schema.Timing(reason=f"no place and route: {why_not(ctx, 'bitstream')}")
+    if routed.get("timing"):
+        timing = schema.Timing(**routed["timing"])
+    if routed.get("resources"):
+        return schema.Resources(**routed["resources"]), timing
+    found = _result(ctx, "synth", "resources.json")
+    if found is None:
+        return schema.Resources(reason=why_not(ctx, "synth")), timing
+    return schema.Resources(**found), timing
+
+
+def _bitstream(ctx: Context) -> schema.Bitstream:
+    record = ctx.records.get("bitstream")
+    found = _left(ctx, "bitstream", "result.json")
+    if record is not None and record.status == "failed":
+        return schema.Bitstream(status="failed", reason=record.reason)
+    if found is None or not found.get("path"):
+        return schema.Bitstream(status="skipped", reason=why_not(ctx, "bitstream"))
+    return schema.Bitstream(path=f"bitstream/{found['path']}", status="done")
+
+
+def git_commit(root: Path) -> str | None:
+    """Commit of the checkout hwflow runs from, read from its files; None outside of one."""
+    folder = root / ".git"
+    try:
+        if folder.is_file():  # a linked working tree
+            folder = (root / folder.read_text().removeprefix("gitdir:").strip()).resolve()
+        head = (folder / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head
+        name = head.removeprefix("ref:").strip()
+        common = folder / "commondir"
+        base = (folder / common.read_text().strip()).resolve() if common.is_file() else folder
+        if (base / name).is_file():
+            return (base / name).read_text().strip()
+        for line in (base / "packed-refs").read_text().splitlines():
+            commit, _, ref = line.partition(" ")
+            if ref == name:
+                return commit
+    except OSError:
+        return None
+    return None
