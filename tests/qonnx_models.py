@@ -17,6 +17,7 @@ class Writer:
     """Adds nodes; tensors are named as the node that makes them. Shapes have the batch axis."""
 
     rng: np.random.Generator
+    free: bool = False
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -57,6 +58,8 @@ class Writer:
         integers = np.clip(np.rint(self.rng.normal(0, limit / 3, shape)), -limit, limit)
         spread = shift + self.rng.integers(-1, 2, shape[0])
         scale = out_scale / (self.scales[x] * np.exp2(spread))
+        if self.free:
+            scale = scale * self.rng.uniform(0.7, 1.4, shape[0])
         column = scale.reshape(-1, *[1] * (len(shape) - 1)).astype(np.float32)
         noise = self.rng.uniform(-0.4, 0.4, shape)
         value = self.constant(f"{name}.weight", (integers + noise) * column)
@@ -245,6 +248,7 @@ def free_scales(seed: int) -> onnx.ModelProto:
     """Three convolutions whose scales are no powers of two."""
     shape = (1, 3, 8, 8)
     b, x = start(seed, shape)
+    b.free = True
     for name, oc, kernel in (("one", 5, 3), ("two", 6, 1), ("three", 4, 1)):
         x = b.conv(name, x, oc, kernel, out_scale=float(b.rng.uniform(0.01, 0.2)))
     return b.model(shape, {"out": x})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verification: equality with the qonnx executor, and that a wrong number cannot slip through."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hwflow import ingest, interp, passes, verify
 from hwflow.errors import GraphError, VerifyError
 from hwflow.ir import Graph
+from hwflow.ops.shuffle import ShuffleAttrs
 from tests.graphs import random_image, random_small_graph
 from tests.qonnx_models import plain_stack, save, small_detector
 
@@ -45,10 +47,15 @@ def test_other_shapes_and_an_output_behind_a_moved_convolution(tmp_path: Path) -
 
 
 def changed(graph: Graph, node: str, role: str, index: tuple[int, ...], by: int) -> Graph:
+    """One constant off by `by`; the accumulator is declared wide enough for any."""
     key = graph.node(node).consts[role]
     constants = {k: v.copy() for k, v in graph.constants.items()}
     constants[key][index] += by
-    return graph.rebuilt(constants=constants)
+    nodes = tuple(
+        replace(n, attrs=replace(n.attrs, acc_bits=32)) if n.name == node else n
+        for n in graph.nodes
+    )
+    return graph.rebuilt(nodes=nodes, constants=constants)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +91,6 @@ def test_a_wrong_constant_is_found_where_it_is(
 
 def test_a_swap_of_channels_is_found(tmp_path: Path) -> None:
     """The wrong order of a shuffle holds the same values."""
-    from dataclasses import replace
-
-    from hwflow.ops.shuffle import ShuffleAttrs
-
     path = save(small_detector(0), tmp_path / "net.onnx")
     graph = lowered(path)
     nodes = tuple(
@@ -151,3 +154,40 @@ def test_legal_levels(tmp_path: Path) -> None:
         verify.legal(integer, "quant")
     with pytest.raises(GraphError, match="no level 'stream'"):
         verify.legal(integer, "stream")
+
+
+def test_the_exported_codenet(tmp_path: Path) -> None:
+    """Torch, the qonnx executor and the integers agree on the whole network of configuration b."""
+    torch = pytest.importorskip("torch")
+    from hwflow.export import export_qonnx, to_input
+    from hwflow.models.codenet import CoDeNet, calibrate, config, quantise
+
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    model = CoDeNet(config("b", 2))
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.bias, 0, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+        if name.endswith("scale.conv"):
+            torch.nn.init.normal_(module.weight, 0, 0.05)
+            torch.nn.init.constant_(module.bias, 3.0)
+    model = quantise(model.eval())
+    pictures = np.random.default_rng(4).integers(0, 256, (2, 3, 64, 64)).astype(np.uint8)
+    calibrate(model, [to_input(pictures)])
+    path = tmp_path / "codenet.onnx"
+    export_qonnx(model.eval(), path, 64)
+    graph = lowered(path)
+    assert len(graph.nodes) == 141
+    assert graph.outputs == ("hm.pw2", "wh.pw2", "reg.pw2", "peaks")
+    result = verify.against_qonnx(graph, path, pictures)
+    assert result["mismatches"] == 0
+    assert result["tensors"] == 141
+    with torch.no_grad():
+        reals = [model(to_input(pictures[i : i + 1])) for i in range(2)]
+    for i, picture in enumerate(pictures):
+        integers = interp.run(graph, {"image": picture})
+        for head, real in zip(("hm", "wh", "reg"), reals[i], strict=True):
+            scale = np.float32(graph.meta[f"scale.{head}"])
+            got = integers[graph.meta[f"output.{head}"]].astype(np.float32) * scale
+            assert np.array_equal(got, real[0].numpy()), head

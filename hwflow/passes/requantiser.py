@@ -6,6 +6,7 @@ agree at its ends and on both sides of every step of the float one. The float fu
 evaluated in float32 as a runtime does: acc * scale, + bias, ReLU, / out_scale, clamp, round.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from hwflow.ops.arith import round_shift
 from hwflow.ops.types import IntType
 
 FLOAT32_EXACT = 1 << 24
+MAX_SHIFT = 46
 
 
 @dataclass(frozen=True)
@@ -158,18 +160,74 @@ def _search(
         return 0, int(f.out.lo + (steps <= low).sum()), 0
     ratio = float(f.scale[c]) / float(f.out_scale)
     nominal = float(f.bias[c]) / float(f.out_scale)
-    for bits in range(16, 32):
-        shift = int(np.floor(np.log2(((1 << bits) - 1) / ratio)))
-        if not 1 <= shift <= 46:
-            continue
-        centre = round(ratio * 2.0**shift)
-        for mul in (centre, centre - 1, centre + 1):
-            if not 0 < mul < 1 << bits:
-                continue
-            bias = _bias(levels, steps, mul, shift, low, high, nominal)
-            if bias is not None:
-                return mul, bias, shift
+    for mul, shift in (*_short_multipliers(ratio), *_multipliers(levels, steps, low, high, ratio)):
+        bias = _bias(levels, steps, mul, shift, low, high, nominal)
+        if bias is not None:
+            return mul, bias, shift
     return None
+
+
+def _short_multipliers(ratio: float) -> list[tuple[int, int]]:
+    """(mul, shift) of few bits equal to the ratio up to float32 rounding: only these reproduce the
+    exact ties that such ratios have."""
+    found = []
+    for bits in range(1, 17):
+        shift = bits - int(np.floor(np.log2(ratio))) - 1
+        mul = round(ratio * 2.0**shift)
+        if 1 <= shift <= MAX_SHIFT and abs(mul / (ratio * 2.0**shift) - 1) < 2.0**-20:
+            found.append((mul, shift))
+    return found
+
+
+def _multipliers(
+    levels: np.ndarray, steps: np.ndarray, low: int, high: int, ratio: float
+) -> list[tuple[int, int]]:
+    """(mul, shift), 16 bits first, from the interval of slopes whose line passes between the
+    accumulators below and at every step."""
+    reached, missed = steps <= high, steps > low
+    edge = levels - 0.5
+
+    def slack(slope: float) -> float:
+        """Room for the bias at this slope; concave, and above 0 where a line fits."""
+        least = (edge - slope * steps)[reached].max(initial=-np.inf)
+        return float((edge - slope * (steps - 1))[missed].min(initial=np.inf) - least)
+
+    # The steps themselves fix the slope to about one part in their number.
+    left, right = ratio * 0.9, ratio * 1.1
+    best = _peak(slack, left, right)
+    if not slack(best) > 0:
+        return []
+    left, right = _crossing(slack, left, best), _crossing(slack, right, best)
+    found = []
+    for bits in range(16, 32):
+        shift = int(np.floor(np.log2(((1 << bits) - 1) / right)))
+        if not 1 <= shift <= MAX_SHIFT:
+            continue
+        first, last = int(np.ceil(left * 2.0**shift)), int(np.floor(right * 2.0**shift))
+        if first <= last:
+            found.append((min(max(round(best * 2.0**shift), first), last), shift))
+    return found
+
+
+def _peak(concave: Callable[[float], float], left: float, right: float) -> float:
+    """Where a concave function is greatest."""
+    for _ in range(120):
+        a, b = left + (right - left) / 3, right - (right - left) / 3
+        if concave(a) < concave(b):
+            left = a
+        else:
+            right = b
+    return (left + right) / 2
+
+
+def _crossing(f: Callable[[float], float], outside: float, inside: float) -> float:
+    """The border of f > 0 between a point outside (or also inside) and one inside."""
+    if f(outside) > 0:
+        return outside
+    for _ in range(60):
+        middle = (outside + inside) / 2
+        outside, inside = (outside, middle) if f(middle) > 0 else (middle, inside)
+    return inside
 
 
 def _bias(
