@@ -145,32 +145,48 @@ class Run:
 def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) -> Run:
     import numpy as np
 
-    from hwflow import decode, interp, verify
-    from hwflow.emit.engine import check_trace, compile_graph
     from hwflow.ir import Graph
-    from hwflow.sim.engine import simulate
 
     graph = Graph.load(folder)
-    program = compile_graph(graph, engine_params(board))
     made = ctx.folder("rtl") if name == "main" else ctx.folder("rtl") / name
-    stream = (made / "program.bin").read_bytes()
-    if stream != program.stream:
-        raise VerifyError(f"{made / 'program.bin'} is not what the compiler makes now; build again")
     batch = images(ctx, graph, frames).astype(np.uint8)
     ctx.say(f"{name}: {len(batch)} frames in Verilator (the first time it is built)")
     work = ctx.work / f"{name}-trace"
+    result = run_frames(
+        board, graph, (made / "program.bin").read_bytes(), batch, name, work,
+        ctx.cache / "verilator",
+    )
+    shutil.rmtree(work)  # the traces are large, and all of them has been compared
+    return result
+
+
+def run_frames(
+    board: Board, graph: Graph, stream: bytes, batch: np.ndarray, name: str, work: Path,
+    cache: Path,
+) -> Run:
+    """Simulate a program on photographs uint8 (N, C, H, W); VerifyError unless all is equal.
+
+    Compared with the integer graph: every activation word written, candidates, boxes and scores.
+    """
+    from hwflow import decode, interp, verify
+    from hwflow.emit.engine import check_trace, compile_graph
+    from hwflow.sim.engine import simulate
+
+    program = compile_graph(graph, engine_params(board))
+    if stream != program.stream:
+        raise VerifyError(f"{name}: program.bin is not what the compiler makes now; build again")
     result = simulate(
         stream, list(batch), work, layout=program.layout(), act_words=board.engine.act_words,
-        ddr_rate=int(board.bytes_per_cycle), cache=ctx.cache / "verilator",
+        ddr_rate=int(board.bytes_per_cycle), cache=cache,
     )
     source = graph.inputs[0]
+    peaks = [node for node in graph.nodes if node.op == "peaks"]
     scales = decode.HeadScales(*(float(graph.meta[f"scale.{head}"]) for head in HEADS))
     tensors, arrays = 0, {"images": batch}
     for number, (image, frame) in enumerate(zip(batch, result.frames, strict=True)):
-        ctx.say(f"{name}: comparing frame {number + 1}")
         expected = interp.run(graph, {source: image}, keep=True)
         tensors = check_trace(program, graph, frame.tags, frame.addrs, frame.data, expected)
-        rows = expected[graph.outputs[0]]
+        rows = expected[peaks[0].output]
         rows = rows[rows[:, 1] >= 0]  # the unused rows of the integer graph have class -1
         verify.compare(rows, frame.candidates, f"{name}: candidates of frame {number}")
         boxes, scores, labels = decode.boxes(rows, scales)
@@ -182,7 +198,6 @@ def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) 
         }
     first = result.frames[0]
     layers = layer_rows(program, graph, first.cycles_per_tag, len(first.candidates))
-    shutil.rmtree(work)  # the traces are large, and all of them has been compared
     return Run(
         name, len(batch), tensors + 1, tuple(frame.cycles for frame in result.frames),
         graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+import hwflow
+from hwflow.errors import ConfigError, HwflowError, ToolError
+
+if TYPE_CHECKING:
+    from hwflow.report.schema import Report
+    from hwflow.train import Progress
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="From a quantised neural network to a verified FPGA build, in one command.",
+    epilog="Example: `hwflow build codenet --board pynq-z2`",
+)
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown",
+    help="Photographs: fetch them once, then everything runs without network.",
+    epilog="Example: `hwflow data get trees`",
+)
+app.add_typer(data_app, name="data")
+
+Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
+Config = Annotated[str | None, typer.Option("--config", "-c", help="a to e; default b.")]
+Spec = Annotated[str, typer.Option("--data", help="trees, voc:PATH or digits[:SCENES].")]
+Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Where downloads are kept; default ~/.cache/hwflow.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Run = Annotated[Path, typer.Argument(help="Run directory of a build.")]
+
+
+class Device(StrEnum):
+    """Where training runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@app.command(
+    epilog="Examples: `hwflow build codenet --board pynq-z2` - "
+    "`hwflow build codenet --config c --until hls --explain` - "
+    "`hwflow build path/to/model.onnx --board pynq-z2`"
+)
+def build(
+    model: Annotated[str, typer.Argument(help="A model (codenet), or the path of a QONNX file.")],
+    board: Board = "pynq-z2",
+    config: Config = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run directory; default build/NAME.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Last stage to run.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why a stage runs again.")] = False,
+    require: Annotated[
+        list[str] | None, typer.Option("--require", help="Fail if it cannot be made: bitstream.")
+    ] = None,
+    data: Spec = "trees",
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Trained weights (safetensors).")
+    ] = None,
+    seed: Seed = 0,
+    tiles: Annotated[int, typer.Option("--tiles", help="Photographs to verify with.")] = 8,
+    frames: Annotated[int, typer.Option("--frames", help="Of these, frames simulated.")] = 2,
+    allow_negative_slack: Annotated[
+        bool, typer.Option("--allow-negative-slack", help="Accept a bitstream that misses timing.")
+    ] = False,
+    cache: Cache = None,
+) -> None:
+    """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""
+    from hwflow import build as runner
+    from hwflow import stages
+    from hwflow.report import schema, terminal
+    from hwflow.stages.options import default_out, options
+
+    chosen = options(
+        model, board, config, data, checkpoint, seed, tiles, frames, tuple(require or ()),
+        allow_negative_slack, cache,
+    )
+    if until is not None and until not in stages.NAMES:
+        raise ConfigError(f"--until {until!r}: stages are {', '.join(stages.NAMES)}")
+    folder = out or default_out(chosen)
+    console = Console()
+    name = f"{chosen.model} {chosen.config or ''}".strip()
+    title = f"hwflow build {name} for {board}: {folder}"
+    with terminal.LiveView(console, title, explain) as view:
+        records = runner.build(stages.STAGES, chosen, folder, until, view)
+    failed = [record for record in records if record.status == "failed"]
+    if failed:
+        log = f"\nlog: {failed[0].log}" if failed[0].log else ""
+        raise ToolError(f"stage {failed[0].name}: {failed[0].reason}{log}")
+    console.print()
+    console.print(terminal.numbers(schema.read(folder / "report.json")))
+    console.print(f"\n{folder / 'report.json'}\n{folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples: `hwflow train codenet --config b --data trees` - "
+    "`hwflow train codenet --config a --data voc:VOCdevkit/VOC2007 --out runs/a`"
+)
+def train(
+    model: Annotated[str, typer.Argument(help="A model (codenet).")],
+    config: Config = None,
+    data: Spec = "trees",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; an interrupted run goes on there.")
+    ] = None,
+    float_steps: Annotated[int, typer.Option(help="Steps in floating point.")] = 6000,
+    qat_steps: Annotated[int, typer.Option(help="Steps of quantisation-aware training.")] = 2000,
+    size: Annotated[int | None, typer.Option(help="Side of the test images in pixels.")] = None,
+    plain_dw: Annotated[
+        bool, typer.Option("--plain-dw", help="Plain depthwise layers (the ablation).")
+    ] = False,
+    seed: Seed = 0,
+    device: Annotated[Device, typer.Option(help="cpu, cuda, or auto.")] = Device.AUTO,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    eval_every: Annotated[int, typer.Option(help="Steps between AP on the test split.")] = 500,
+    cache: Cache = None,
+) -> None:
+    """Train a detector: floating point, then quantisation-aware; resumable."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from hwflow.stages.options import options
+
+    chosen = options(model, "pynq-z2", config, data)
+    from hwflow.train import TrainOptions
+    from hwflow.train import train as run
+
+    target = out or Path("runs") / f"{chosen.name}_{data.split(':')[0]}_{seed}"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Bar(*columns, console=Console()) as bar:
+        tasks = {}
+
+        def show(progress: Progress) -> None:
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bar.add_task(progress.phase, total=progress.steps, note="")
+            loss = progress.loss.get("total")
+            note = "" if loss is None else f"loss {loss:.3f}"
+            if progress.ap50 is not None:
+                note += f"  AP50 {100 * progress.ap50:.1f} %"
+            bar.update(tasks[progress.phase], completed=progress.step,
+                       note=f"{note}  {progress.images_per_s:.1f} images/s")
+
+        result = run(
+            TrainOptions(
+                target, str(chosen.config), data, cache, plain_dw, size, float_steps, qat_steps,
+                seed=seed, device=device.value, threads=threads, eval_every=eval_every,
+            ),
+            show,
+        )
+    console = Console()
+    for name, measured in (("float", result.float_ap), ("quantised", result.qat_ap)):
+        if measured is not None and measured["ap50"] is not None:
+            console.print(f"{name}: AP50 {100 * measured['ap50']:.1f} %")
+    console.print(f"checkpoint: {result.checkpoint}", soft_wrap=True)
+
+
+@data_app.command("get", epilog="Example: `hwflow data get trees`")
+def data_get(
+    spec: Annotated[str, typer.Argument(help="trees, voc:PATH or digits[:SCENES].")],
+    cache: Cache = None,
+) -> None:
+    """Fetch a source and check its checksum; what is there already is only checked."""
+    from hwflow import data
+
+    path = data.get(spec, cache)
+    Console().print(f"{spec}: {path or 'is generated, nothing to fetch'}", soft_wrap=True)
+
+
+@data_app.command("show", epilog="Example: `hwflow data show voc:VOCdevkit/VOC2007`")
+def data_show(
+    spec: Annotated[str, typer.Argument(help="trees, voc:PATH or digits[:SCENES].")],
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    cache: Cache = None,
+) -> None:
+    """Source, size, checksum, classes and number of boxes of each split."""
+    from hwflow import data
+
+    console = Console()
+    for split in data.SPLITS:
+        part = data.load(spec, split, size, cache)
+        boxes = sum(len(one) for one in part.boxes)
+        console.print(f"{split}: {len(part)} images of {size} pixels, {boxes} boxes, classes "
+                      f"{', '.join(part.classes)}", soft_wrap=True)
+    console.print(f"source: {part.source}\nbytes:  {part.bytes:,}\nsha256: {part.sha256 or '-'}",
+                  soft_wrap=True)
+
+
+@app.command(epilog="Example: `hwflow boards pynq-z2`")
+def boards(
+    name: Annotated[str | None, typer.Argument(help="Show one board wholly.")] = None,
+) -> None:
+    """The boards there are. A new board is a new file."""
+    from rich.table import Table
+
+    from hwflow import boards as known
+
+    console = Console()
+    if name is not None:
+        board = known.load(name)
+        console.print_json(board.model_dump_json())
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("board", "part", "LUT", "FF", "BRAM36", "DSP", "clock", "toolchain"):
+        table.add_column(column, justify="right" if column.isupper() else "left")
+    for one in (known.load(each) for each in known.names()):
+        r = one.resources
+        table.add_row(one.name, one.part, f"{r.lut:,}", f"{r.ff:,}", str(r.bram36), str(r.dsp),
+                      f"{one.clock.mhz:g} MHz", one.toolchain)
+    console.print(table)
+
+
+@app.command(epilog="Example: `hwflow doctor`")
+def doctor() -> None:
+    """Each tool found or missing, and what still works without it."""
+    from rich.table import Table
+
+    from hwflow import doctor as checks
+
+    findings = checks.examine()
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("tool", "state", "version", "used by", "works without it"):
+        table.add_column(column)
+    colours = {"ok": "green", "missing": "yellow", "wrong": "red"}
+    for found in findings:
+        colour = "red" if found.needed and found.state != "ok" else colours[found.state]
+        table.add_row(found.name, f"[{colour}]{found.state}[/]", found.version, found.used_by,
+                      "" if found.state == "ok" else found.without)
+    console = Console()
+    console.print(table)
+    broken = [found.name for found in findings if found.needed and found.state != "ok"]
+    if broken:
+        raise ToolError(
+            f"a default build needs: {', '.join(broken)}; run `make setup`, and install missing "
+            "system packages (g++, make, perl)"
+        )
+    console.print("\neverything a default build needs is here", style="green")
+
+
+@app.command(
+    epilog="Example: `hwflow sim build/codenet-b-pynq-z2 photo.png --save boxes.png`"
+)
+def sim(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(help="Photographs; resized to the network.")],
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write the (first) photograph with its boxes.")
+    ] = None,
+    least: Annotated[float, typer.Option("--score", help="Least score of a shown box.")] = 0.3,
+) -> None:
+    """Run photographs on the simulated hardware of a build; every layer is checked."""
+    from hwflow import interactive
+
+    console = Console()
+    found = interactive.simulate(run, images)
+    for path, frame in zip(images, found, strict=True):
+        kept = frame.scores >= least
+        console.print(f"{path}: {int(kept.sum())} boxes of score >= {least:g}, {frame.cycles:,} "
+                      f"cycles, {frame.tensors} layers equal to the integer graph", soft_wrap=True)
+        for box, score, label in zip(frame.boxes[kept], frame.scores[kept], frame.labels[kept],
+                                     strict=True):
+            corners = ", ".join(f"{value:.1f}" for value in box)
+            console.print(f"  class {label}  score {score:.3f}  box {corners}")
+    if save is not None:
+        interactive.draw(found[0], save, least)
+        console.print(f"wrote {save}", soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples: `hwflow report build/codenet-b-pynq-z2` - `hwflow report diff RUN_A RUN_B`"
+)
+def report(
+    words: Annotated[list[str], typer.Argument(metavar="RUN | diff RUN RUN", help="Run folders.")],
+) -> None:
+    """The numbers of a build, or the differences between two."""
+    from hwflow.report import schema, terminal
+
+    def load(word: str) -> Report:
+        path = Path(word)
+        return schema.read(path if path.suffix == ".json" else path / "report.json")
+
+    console = Console()
+    if words[0] == "diff":
+        if len(words) != 3:
+            raise ConfigError("hwflow report diff takes two run directories")
+        console.print(terminal.difference(load(words[1]), load(words[2])))
+        return
+    if len(words) != 1:
+        raise ConfigError("hwflow report takes one run directory, or `diff` and two")
+    console.print(terminal.numbers(load(words[0])))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        Console().print(f"hwflow {hwflow.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """From a quantised neural network to a verified FPGA build, in one command."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; errors meant for people become one message and an exit code."""
+    logging.captureWarnings(True)
+    for name in ("hwflow", "py.warnings"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+    signal.signal(signal.SIGTERM, _interrupt)
+    error = Console(stderr=True, highlight=False)
+    try:
+        app()
+    except HwflowError as problem:
+        error.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        error.print("\ninterrupted; the same command goes on where it stopped", style="yellow")
+        sys.exit(130)
+    except OSError as problem:
+        place = f"{problem.filename}: " if problem.filename else ""
+        error.print(f"error: {place}{problem.strerror or problem}", style="red", markup=False,
+                    soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a build looks like in a terminal: a live table of stages, and the numbers at the end."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from hwflow.build import Record
+from hwflow.report.schema import Report
+
+SIGNS = {
+    "done": ("✓", "green"), "cached": ("✓", "cyan"), "skipped": ("-", "yellow"),
+    "failed": ("✗", "bold red"),
+}
+
+
+class LiveView:
+    """Shows the stages while they run; without a terminal, one line for each."""
+
+    def __init__(self, console: Console, title: str, explain: bool) -> None:
+        self._console = console
+        self._title = title
+        self._explain = explain
+        self._records: list[Record] = []
+        self._stage: str | None = None
+        self._text = ""
+        self._since = 0.0
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=8, transient=False,
+        ) if console.is_terminal else None
+
+    def __enter__(self) -> LiveView:
+        if self._live is not None:
+            self._live.start()
+        else:
+            self._console.print(self._title)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stage = None
+        if self._live is not None:
+            self._live.stop()
+
+    def start(self, stage: str) -> None:
+        """A stage begins."""
+        self._stage, self._text, self._since = stage, "", time.monotonic()
+
+    def say(self, stage: str, text: str) -> None:
+        """A stage tells its progress."""
+        self._text = text
+
+    def end(self, record: Record) -> None:
+        """A stage is over."""
+        self._stage = None
+        self._records.append(record)
+        if self._live is None:
+            for line in self._lines(record):
+                self._console.print(line, soft_wrap=True)
+
+    def _lines(self, record: Record) -> list[Text]:
+        sign, style = SIGNS[record.status]
+        what = " ".join(part for part in (record.made, _reason(record)) if part)
+        line = Text.assemble(
+            (f"{sign} ", style), (f"{record.name:<10}", "bold"), (f"{record.status:<8}", style),
+            (f"{record.seconds:8.1f} s  ", "dim"), what,
+        )
+        why = [Text(f"    ran because: {reason}", style="dim") for reason in record.why[:6]]
+        return [line, *(why if self._explain else [])]
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=2)
+        table.add_column(width=9)
+        table.add_column(width=7)
+        table.add_column(justify="right", width=9)
+        table.add_column(ratio=1)
+        for record in self._records:
+            sign, style = SIGNS[record.status]
+            what = Text(" ".join(part for part in (record.made, _reason(record)) if part))
+            if self._explain:
+                for reason in record.why[:6]:
+                    what.append(f"\nran because: {reason}", style="dim")
+            table.add_row(Text(sign, style), Text(record.name, "bold"), Text(record.status, style),
+                          Text(f"{record.seconds:.1f} s", "dim"), what)
+        if self._stage is not None:
+            seconds = time.monotonic() - self._since
+            table.add_row(Spinner("dots", style="blue"), Text(self._stage, "bold"),
+                          Text("runs", "blue"), Text(f"{seconds:.1f} s", "dim"), Text(self._text))
+        return Group(Text(self._title, "bold"), table)
+
+
+def _reason(record: Record) -> str:
+    if record.status == "failed":
+        log = f" (log: {record.log})" if record.log else ""
+        return (record.reason or "").splitlines()[0] + log
+    return f"[{record.reason}]" if record.reason else ""
+
+
+def numbers(report: Report) -> Table:
+    """The numbers of a build, each with its kind; what was not measured says why."""
+    table = Table(title=f"{report.model} {report.config or ''} on {report.board}".strip(),
+                  title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("number")
+    table.add_column("value", justify="right")
+    table.add_column("kind", style="dim")
+
+    def row(name: str, value: str | None, kind: str | None) -> None:
+        table.add_row(name, value or Text("not measured", "yellow"), kind or "")
+
+    for name, checked in (("QONNX", report.verify.qonnx), ("HLS C++", report.verify.hls),
+                          ("RTL", report.verify.rtl)):
+        count = getattr(checked, "images", None) or getattr(checked, "frames", None)
+        row(f"mismatches, {name}",
+            None if checked.mismatches is None else str(checked.mismatches),
+            checked.reason or f"every layer of {count} photographs")
+    speed = report.performance
+    row("cycles a frame", _show(speed.cycles_per_frame), speed.reason or speed.kind)
+    row("frames a second", None if speed.fps is None else f"{speed.fps:.1f}",
+        speed.reason or f"{speed.kind}, at {speed.clock_mhz:g} MHz")
+    row("DDR bytes a frame", _show(speed.ddr_bytes_per_frame), speed.reason or speed.kind)
+    for name in ("lut", "ff", "bram36", "dsp"):
+        one = getattr(report.resources, name)
+        shown = f"{one.used:,} of {one.available:,}" if one else None
+        row(name.upper(), shown, report.resources.reason or report.resources.kind)
+    row("Fmax", _show(report.timing.fmax_mhz), report.timing.reason or report.timing.kind)
+    accuracy = report.accuracy
+    row(accuracy.metric or "accuracy",
+        None if accuracy.value is None else f"{100 * accuracy.value:.1f} %",
+        accuracy.reason or f"{accuracy.images} images; float network "
+        f"{100 * (accuracy.float_value or 0):.1f} %")
+    row("bitstream", report.bitstream.path or report.bitstream.status, report.bitstream.reason)
+    return table
+
+
+def _show(value: float | None) -> str | None:
+    return None if value is None else f"{value:,}"
+
+
+def difference(a: Report, b: Report) -> Table:
+    """The numbers of two builds side by side; kinds that differ are said."""
+    table = Table(show_edge=False, pad_edge=False)
+    names = [" ".join(part for part in (r.model, r.config, r.board) if part) for r in (a, b)]
+    for title in ("number", f"A: {names[0]}", f"B: {names[1]}", "B - A", "note"):
+        table.add_column(title, justify="left" if title in ("number", "note") else "right")
+    left, right = _values(a), _values(b)
+    for name in left:
+        (one, kind_one), (two, kind_two) = left[name], right[name]
+        change = ""
+        if one is not None and two is not None:
+            change = f"{two - one:+,.6g}" + (f" ({100 * (two - one) / one:+.1f} %)" if one else "")
+        note = f"{kind_one} beside {kind_two}" if kind_one != kind_two else ""
+        table.add_row(name, _show(one) or "null", _show(two) or "null", change, note)
+    return table
+
+
+def _values(report: Report) -> dict[str, tuple[float | None, str | None]]:
+    speed, used = report.performance, report.resources
+    values: dict[str, tuple[float | None, str | None]] = {
+        f"mismatches, {name}": (getattr(report.verify, name).mismatches, None)
+        for name in ("qonnx", "hls", "rtl")
+    }
+    values |= {
+        name.replace("_", " "): (getattr(speed, name), speed.kind)
+        for name in ("cycles_per_frame", "fps", "mac_utilisation", "ddr_bytes_per_frame")
+    }
+    for name in ("lut", "ff", "bram36", "dsp"):
+        one = getattr(used, name)
+        values[name.upper()] = (one.used if one else None, used.kind)
+    values["Fmax, MHz"] = (report.timing.fmax_mhz, report.timing.kind)
+    values["accuracy"] = (report.accuracy.value, report.accuracy.metric)
+    values["accuracy, float"] = (report.accuracy.float_value, report.accuracy.metric)
+    return values
