@@ -51,11 +51,17 @@ class SimResult:
     frames: tuple[FrameResult, ...]
     sim_cycles: int  # simulated clock cycles while frames ran
     sim_seconds: float  # wall clock
+    sim_cpu_seconds: float  # of the one process that simulates
 
     @property
     def sim_cycles_per_s(self) -> float:
         """Simulated cycles in a second of wall clock."""
         return self.sim_cycles / self.sim_seconds
+
+    @property
+    def sim_cycles_per_cpu_s(self) -> float:
+        """The same for a machine that does nothing else."""
+        return self.sim_cycles / self.sim_cpu_seconds
 
 
 def build_engine(
@@ -196,6 +202,7 @@ def _collect(folder: Path, output_bytes: int) -> SimResult:
         tuple(frames),
         sum(answer["simulated"] for answer in answers),
         sum(answer["seconds"] for answer in answers),
+        sum(answer["cpu_seconds"] for answer in answers),
     )
     LOG.info("%d cycles at %.0f cycles/s", result.sim_cycles, result.sim_cycles_per_s)
     return result
