@@ -23,11 +23,13 @@ class Targets:
     """What the heads should say for a batch.
 
     hm: float32 (N, C, H, W), 1 at centres. care: float32 (N, 1, H, W), 0 where the heat map is not
-    judged. image, y, x: int64 (K,), the cells of the K centres. wh, reg: float32 (K, 2).
+    judged. covered: float32 (N, 1, H, W), 1 where a cell's middle lies in an object. image, y, x:
+    int64 (K,), the cells of the K centres. wh, reg: float32 (K, 2).
     """
 
     hm: Tensor
     care: Tensor
+    covered: Tensor
     image: Tensor
     y: Tensor
     x: Tensor
@@ -70,6 +72,7 @@ def make_targets(
     side = size // stride
     hm = np.zeros((len(boxes), classes, side, side), dtype=np.float32)
     care = np.ones((len(boxes), 1, side, side), dtype=np.float32)
+    covered = np.zeros((len(boxes), 1, side, side), dtype=np.float32)
     rows: list[tuple[int, int, int]] = []
     sizes, offsets = [], []
     for image, (image_boxes, image_labels, skip) in enumerate(
@@ -84,6 +87,7 @@ def make_targets(
             column, row = min(int(cx), side - 1), min(int(cy), side - 1)
             reach = max(0, int(radius(math.ceil(height), math.ceil(width))))
             _splat(hm[image, label], row, column, reach)
+            covered[image, 0, _middles(y0, y1, side), _middles(x0, x1, side)] = 1
             rows.append((image, row, column))
             sizes.append((width, height))
             offsets.append((cx - column, cy - row))
@@ -93,6 +97,7 @@ def make_targets(
     return Targets(
         torch.from_numpy(hm),
         torch.from_numpy(care),
+        torch.from_numpy(covered),
         where[:, 0],
         where[:, 1],
         where[:, 2],
@@ -103,6 +108,10 @@ def make_targets(
 
 def _cells(low: float, high: float, side: int) -> slice:
     return slice(max(0, math.floor(low)), min(side, math.ceil(high)))
+
+
+def _middles(low: float, high: float, side: int) -> slice:
+    return slice(max(0, math.ceil(low - 0.5)), min(side, math.ceil(high - 0.5)))
 
 
 def _splat(plane: np.ndarray, row: int, column: int, reach: int) -> None:

@@ -25,6 +25,7 @@ from hwflow import __version__, data
 from hwflow.data.augment import Augment, sample_crop
 from hwflow.data.dataset import Dataset, Scene
 from hwflow.decode import HeadScales, boxes, candidates
+from hwflow.deep_supervision import DeepSupervision
 from hwflow.errors import ConfigError
 from hwflow.loss import Targets, detection_loss, make_targets
 from hwflow.metrics import Detections, Truth, coco_ap, voc07_ap
@@ -37,6 +38,7 @@ RESUME = "resume.pt"
 PHASES = ("float", "qat")
 CALIBRATION_IMAGES = 64
 EVAL_BATCH = 8
+DEEP_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,10 @@ class TrainOptions:
 
     input_size: side for evaluation, in pixels; None is the configuration's own. float_crops and
     qat_crops: the schedules, in order; sizes are multiples of 32. ema: decay of the running mean of
-    the weights, which is what is kept. eval_every: steps between evaluations on the test split,
-    for the eye only, 0 for none; nothing is chosen by them. threads: of torch, None leaves as is.
+    the weights, which is what is kept. deep_supervision: weight of the inner read-outs in the float
+    phase, falling to 0 over its first four fifths. eval_every: steps between evaluations on the
+    test split, for the eye only, 0 for none; nothing is chosen by them. threads: of torch, None
+    leaves them as they are.
     """
 
     out: Path
@@ -68,8 +72,8 @@ class TrainOptions:
     cache: Path | None = None
     plain_dw: bool = False
     input_size: int | None = None
-    float_steps: int = 4500
-    qat_steps: int = 400
+    float_steps: int = 3000
+    qat_steps: int = 300
     float_crops: tuple[Crops, ...] = (
         Crops(128, 16, 0.8, (0.5, 1.1)),
         Crops(256, 6, 0.2, (0.8, 1.25)),
@@ -80,6 +84,7 @@ class TrainOptions:
     warmup_steps: int = 200
     weight_decay: float = 0.05
     ema: float = 0.998
+    deep_supervision: float = 1.0
     colour: float = 0.3
     seed: int = 0
     threads: int | None = None
@@ -126,6 +131,7 @@ class State:
     phase: str
     step: int
     model: codenet.CoDeNet
+    extra: DeepSupervision | None
     optimiser: torch.optim.Optimizer
     ema: dict[str, Tensor]
     seconds: float
@@ -265,13 +271,17 @@ def _run_phase(
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(state.step, steps, peak, options.warmup_steps)
         hm, wh, reg = state.model(_pixels(pixels, device))
-        loss, parts = detection_loss(hm, wh, reg, targets.to(device))
+        targets = targets.to(device)
+        loss, parts = detection_loss(hm, wh, reg, targets)
         parts["total"] = float(loss.detach())
         if not math.isfinite(parts["total"]):
             raise ConfigError(
                 f"train: the loss became {parts['total']} at step {state.step} of the "
                 f"{state.phase} phase; lower the learning rate and start again"
             )
+        extra = options.deep_supervision * (1 - state.step / (DEEP_SHARE * steps))
+        if state.extra is not None and extra > 0:
+            loss = loss + extra * state.extra.loss(targets)
         state.optimiser.zero_grad()
         loss.backward()
         state.optimiser.step()
@@ -333,6 +343,8 @@ def _start_qat(
     options: TrainOptions, state: State, training: Dataset, device: torch.device
 ) -> State:
     """Fold and quantise the averaged float model and choose its activation scales."""
+    if state.extra is not None:
+        state.extra.close()
     with _averaged(state):
         model = codenet.quantise(state.model)
     rng = np.random.default_rng(options.seed)
@@ -359,12 +371,16 @@ def _state(
     """A phase at its first step: optimiser and average made for the parameters as they now are."""
     model = model.to(device, memory_format=torch.channels_last)
     decay = options.weight_decay if phase == "float" else 0.0
-    wide = [p for p in model.parameters() if p.ndim > 1]
-    narrow = [p for p in model.parameters() if p.ndim <= 1]
+    extra = None
+    if phase == "float" and options.deep_supervision > 0:
+        extra = DeepSupervision(model, model.cfg.classes).to(device)
+    parameters = [*model.parameters(), *(extra.parameters() if extra else ())]
+    wide = [p for p in parameters if p.ndim > 1]
+    narrow = [p for p in parameters if p.ndim <= 1]
     groups = [{"params": wide, "weight_decay": decay}, {"params": narrow, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=options.lr)
     ema = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    return State(phase, 0, model, optimiser, ema, seconds, float_ap)
+    return State(phase, 0, model, extra, optimiser, ema, seconds, float_ap)
 
 
 def _update_ema(state: State, decay: float) -> None:
@@ -405,6 +421,7 @@ def _save_state(options: TrainOptions, state: State) -> None:
         "phase": state.phase,
         "step": state.step,
         "model": state.model.state_dict(),
+        "extra": state.extra.state_dict() if state.extra else {},
         "ema": state.ema,
         "optimiser": state.optimiser.state_dict(),
         "torch_rng": torch.get_rng_state(),
@@ -437,6 +454,8 @@ def _resume(options: TrainOptions, training: Dataset, device: torch.device) -> S
     state = _state(
         options, content["phase"], model, device, content["seconds"], content["float_ap"]
     )
+    if state.extra is not None:
+        state.extra.load_state_dict(content["extra"])
     state.step = content["step"]
     state.ema = content["ema"]
     state.optimiser.load_state_dict(content["optimiser"])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hwflow import data
 from hwflow.data.augment import Augment
+from hwflow.deep_supervision import DeepSupervision
 from hwflow.errors import ConfigError
 from hwflow.loss import Targets, centre_l1, detection_loss, focal, make_targets, radius
 from hwflow.models import codenet
@@ -50,6 +51,10 @@ def test_target_of_one_box() -> None:
     assert targets.reg.tolist() == [[0.25, 0.5]]
     assert targets.hm.shape == (1, 2, 16, 16)
     assert (targets.hm[0, 0] == 0).all()
+    # x 5 to 45, y 20 to 40: the middles 2, 6, 10 ... of columns 1 to 10 and rows 5 to 9.
+    covered = torch.zeros(16, 16)
+    covered[5:10, 1:11] = 1
+    assert torch.equal(targets.covered[0, 0], covered)
     reach = int(radius(5, 10))
     assert reach == 1
     sigma = 3 / 6
@@ -180,6 +185,33 @@ def test_batches_depend_on_their_seed_alone() -> None:
     assert (first == again).all()
     assert (first != other).any()
     assert torch.equal(targets.hm, same.hm)
+
+
+def test_deep_supervision_teaches_the_trunk_and_leaves_the_model_alone() -> None:
+    torch.manual_seed(0)
+    model = codenet.CoDeNet(codenet.config("b", 3)).eval()
+    pixels = torch.rand(1, 3, 64, 64)
+    before = [m.detach() for m in model(pixels)]
+    names = list(model.state_dict())
+    extra = DeepSupervision(model, 3)
+    after = model(pixels)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    # Read-outs that say nothing yet: ln 2 for covered; p = sigmoid(bias) for the centres.
+    for head in extra.heads.values():
+        nn.init.zeros_(head.weight)
+    empty = make_targets([np.zeros((0, 4))], [np.zeros(0, int)], [np.zeros(0, bool)], 3, 64)
+    p = 1 / (1 + math.exp(2.19))
+    silent = 3 * 16 * 16 * p**2 * -math.log(1 - p)
+    assert float(extra.loss(empty).detach()) == pytest.approx(6 * (math.log(2) + 0.3 * silent))
+    for head in extra.heads.values():
+        nn.init.normal_(head.weight, std=0.1)
+    extra.loss(empty).backward()
+    assert float(model.layer0.conv.weight.grad.abs().sum()) > 0
+    assert model.hm.pw1.conv.weight.grad is None
+    extra.close()
+    assert list(model.state_dict()) == names
+    model(pixels)
+    assert extra.seen == {}
 
 
 def options(out: Path, **changes: object) -> TrainOptions:
