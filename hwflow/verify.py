@@ -69,7 +69,9 @@ def compare_all(
     return count
 
 
-def against_qonnx(graph: Graph, onnx_path: Path, images: np.ndarray | Sequence[np.ndarray]) -> dict:
+def against_qonnx(
+    graph: Graph, onnx_path: Path, images: np.ndarray | Sequence[np.ndarray]
+) -> dict[str, int]:
     """Run a QONNX file in the qonnx executor and compare every tensor with a counterpart.
 
     images: uint8 (N, C, H, W). A tensor computed before its upsampling is compared with its
@@ -135,4 +137,4 @@ def _compare_real(real: np.ndarray, integer: np.ndarray, scale: float, name: str
         factor = expected.shape[1] // integer.shape[1]
         integer = integer.repeat(factor, axis=1).repeat(factor, axis=2)
     compare(expected.astype(np.int64), integer, name)
-    return expected.size
+    return int(expected.size)

@@ -16,15 +16,24 @@ ROOT = Path(hwflow.__file__).parent
 # graph because a graph proves its types with them when it is built.
 LAYERS = (
     ("errors", "resources"),
-    ("ops", "boards", "decode", "plan"),
+    ("ops", "boards", "decode", "plan", "build"),
     ("ir",),
     ("interp",),
     ("verify", "ingest"),
     ("passes", "emit", "driver"),
     ("toolchain", "sim", "report"),
-    ("build", "stages", "cli", "__main__"),
+    ("stages", "doctor", "interactive", "cli", "__main__"),
 )
-TORCH_HALF = ("models", "data", "train", "export", "loss", "metrics", "checkpoints")
+TORCH_HALF = (
+    "models",
+    "data",
+    "train",
+    "export",
+    "loss",
+    "metrics",
+    "checkpoints",
+    "deep_supervision",
+)
 TORCH = ("torch", "torchvision", "brevitas", "safetensors", "onnxscript")
 
 

@@ -79,11 +79,11 @@ def check_conv(
 def round_shift(value: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """round_half_even(value / 2**shift) in int64; a negative shift multiplies."""
     right = np.maximum(shift, 0)
-    floor = value >> right
+    floor: np.ndarray = value >> right
     rest = value - (floor << right)
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), np.iinfo(np.int64).max)
     floor += (rest > half) | ((rest == half) & ((floor & 1) == 1))
-    return floor << np.maximum(-shift, 0)
+    return np.asarray(floor << np.maximum(-shift, 0))
 
 
 def requantise(acc: np.ndarray, consts: Consts, out: IntType, acc_bits: int) -> np.ndarray:
@@ -102,9 +102,13 @@ def requantise(acc: np.ndarray, consts: Consts, out: IntType, acc_bits: int) -> 
     if reach < FLOAT64_EXACT:
         # float64 holds acc * mul + bias exactly, scaling by a power of two is exact, and rint
         # rounds half to even: three passes instead of eight.
-        value = acc * mul.astype(np.float64) if (mul != 1).any() else acc.astype(np.float64)
+        value: np.ndarray = acc.astype(np.float64)
+        if (mul != 1).any():
+            value *= mul
         value += bias
         value *= np.exp2(-shift.astype(np.float64))
         np.rint(value, out=value)
-        return np.clip(value, out.lo, out.hi, out=value).astype(np.int64)
-    return np.clip(round_shift(acc.astype(np.int64) * mul + bias, shift), out.lo, out.hi)
+        np.clip(value, out.lo, out.hi, out=value)
+        return value.astype(np.int64)
+    rounded = round_shift(acc.astype(np.int64) * mul + bias, shift)
+    return np.asarray(np.clip(rounded, out.lo, out.hi))

@@ -30,7 +30,8 @@ def infer(tensors: tuple[Tensor, ...], attrs: QuantAttrs, consts: Consts) -> Ten
 
 def to_integers(x: np.ndarray, scale: np.float32, kind: IntType) -> np.ndarray:
     """The integers of reals x, as float32."""
-    return np.rint(np.clip(np.divide(x, scale, dtype=np.float32), kind.lo, kind.hi))
+    units: np.ndarray = np.divide(x, scale, dtype=np.float32)
+    return np.asarray(np.rint(np.clip(units, kind.lo, kind.hi)))
 
 
 def golden(arrays: Arrays, attrs: QuantAttrs, consts: Consts) -> np.ndarray:

@@ -69,7 +69,7 @@ def golden(arrays: Arrays, attrs: RealConvAttrs, consts: Consts) -> np.ndarray:
     h, w = windows.shape[3:]
     columns = windows.transpose(2, 0, 1, 3, 4).reshape(attrs.groups, -1, h * w)
     acc = weight.reshape(attrs.groups, -1, columns.shape[1]) @ columns
-    return (acc.reshape(-1, h, w) + bias[:, None, None]).astype(np.float32)
+    return np.asarray(acc.reshape(-1, h, w) + bias[:, None, None], dtype=np.float32)
 
 
 def macs(inputs: tuple[Tensor, ...], output: Tensor, attrs: RealConvAttrs) -> int:

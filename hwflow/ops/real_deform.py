@@ -50,7 +50,7 @@ def golden(arrays: Arrays, attrs: RealDeformAttrs, consts: Consts) -> np.ndarray
         inside = (y >= 0) & (y < h) & (z >= 0) & (z < w)
         tap = np.where(inside, x[:, np.clip(y, 0, h - 1), np.clip(z, 0, w - 1)], 0)
         acc += tap * weight[:, 0, k // 3, k % 3, None, None]
-    return (acc + bias[:, None, None]).astype(np.float32)
+    return np.asarray(acc + bias[:, None, None], dtype=np.float32)
 
 
 def macs(inputs: tuple[Tensor, ...], output: Tensor, attrs: RealDeformAttrs) -> int:

@@ -31,10 +31,11 @@ class FloatQuantiser:
 
     def __call__(self, acc: np.ndarray) -> np.ndarray:
         """Output integers (C, N) of accumulators (C, N), both int64."""
-        value = acc.astype(np.float32) * self.scale[:, None] + self.bias[:, None]
+        value: np.ndarray = acc.astype(np.float32) * self.scale[:, None] + self.bias[:, None]
         if self.relu:
             value = np.maximum(value, np.float32(0))
-        return np.rint(np.clip(value / self.out_scale, self.kind.lo, self.kind.hi)).astype(np.int64)
+        units: np.ndarray = np.clip(value / self.out_scale, self.kind.lo, self.kind.hi)
+        return np.asarray(np.rint(units), dtype=np.int64)
 
     @property
     def out(self) -> IntType:
@@ -56,7 +57,8 @@ class Requantiser:
     def __call__(self, acc: np.ndarray) -> np.ndarray:
         """Output integers (C, N) of accumulators (C, N)."""
         value = acc * self.mul[:, None] + self.bias[:, None]
-        return np.clip(round_shift(value, self.shift[:, None]), self.out.lo, self.out.hi)
+        rounded = round_shift(value, self.shift[:, None])
+        return np.asarray(np.clip(rounded, self.out.lo, self.out.hi))
 
 
 def find(f: FloatQuantiser, low: np.ndarray, high: np.ndarray, name: str) -> Requantiser:

@@ -63,18 +63,17 @@ def recognise_shuffles(graph: Graph) -> Graph:
     """Reshape, transpose, reshape becomes shuffle, because it is only an order of channels."""
     nodes = []
     for node in graph.nodes:
-        groups = _shuffle_groups(graph, node)
-        if groups is None:
-            nodes.append(node)
-            continue
-        transpose = graph.producer(node.inputs[0])
-        first = graph.producer(transpose.inputs[0])
-        nodes.append(Node(node.name, "shuffle", first.inputs, node.output, ShuffleAttrs(groups)))
+        found = _shuffle(graph, node)
+        if found is not None:
+            source, groups = found
+            attrs = ShuffleAttrs(groups)
+            node = Node(node.name, "shuffle", (source,), node.output, attrs)
+        nodes.append(node)
     return graph.rebuilt(nodes=drop_dead(nodes, graph.outputs))
 
 
-def _shuffle_groups(graph: Graph, node: Node) -> int | None:
-    """The groups, when `node` ends a channel shuffle whose inner tensors nobody else reads."""
+def _shuffle(graph: Graph, node: Node) -> tuple[str, int] | None:
+    """The tensor and the groups, when `node` ends a channel shuffle."""
     if node.op != "reshape":
         return None
     transpose = graph.producer(node.inputs[0])
@@ -88,7 +87,7 @@ def _shuffle_groups(graph: Graph, node: Node) -> int | None:
     same_map = len(start) == 3 and len(inner) == 4 and inner[2:] == start[1:]
     if not same_map or graph.tensors[node.output].shape != start:
         return None
-    return inner[0] if transpose.attrs.perm == (1, 0, 2, 3) else None
+    return (first.inputs[0], inner[0]) if transpose.attrs.perm == (1, 0, 2, 3) else None
 
 
 def drop_idempotent_quantisers(graph: Graph) -> Graph:
@@ -100,7 +99,7 @@ def drop_idempotent_quantisers(graph: Graph) -> Graph:
             continue
         source = graph.producer(node.inputs[0])
         relu = source is not None and source.op == "relu"
-        before = source.inputs[0] if relu else node.inputs[0]
+        before = source.inputs[0] if source is not None and relu else node.inputs[0]
         have, want = trace_grid(graph, before), grid_of(graph, node)
         if have == want and (not relu or want.kind.lo >= 0):
             moved[node.output] = before
