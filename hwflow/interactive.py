@@ -47,8 +47,7 @@ def simulate(run: Path, paths: Sequence[Path]) -> tuple[Found, ...]:
     batch = np.stack([photograph(path, height, width) for path in paths])
     with tempfile.TemporaryDirectory() as folder:
         result = run_frames(
-            board, graph, program.read_bytes(), batch, "photograph", Path(folder),
-            run / "cache" / "verilator",
+            board, graph, program.read_bytes(), batch, "photograph", Path(folder)
         )
     return tuple(
         Found(batch[n], result.arrays[f"boxes{n}"], result.arrays[f"scores{n}"],

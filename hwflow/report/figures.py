@@ -26,7 +26,7 @@ SCORE, MOST = 0.3, 10
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": GRID, "axes.spines.top": False,
-    "axes.spines.right": False, "svg.hashsalt": "hwflow", "svg.fonttype": "path",
+    "axes.spines.right": False, "svg.hashsalt": "hwflow", "svg.fonttype": "none",
 }
 
 
@@ -73,7 +73,8 @@ def timeline(layers: Sequence[Mapping[str, Any]]) -> str:
     lanes: dict[str, list[tuple[int, int]]] = {}
     at = 0
     for layer in layers:
-        lanes.setdefault(layer["op"], []).append((at, layer["cycles"]))
+        if layer["cycles"]:
+            lanes.setdefault(layer["op"], []).append((at, layer["cycles"]))
         at += layer["cycles"]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.42 * len(lanes) + 0.9))

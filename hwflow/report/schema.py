@@ -162,7 +162,7 @@ class Bitstream(_Measured):
 class Report(_Strict):
     """report.json."""
 
-    schema_: Literal[1] = 1
+    schema_: Literal[1]
     model: str
     config: str | None
     board: str

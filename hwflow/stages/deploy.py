@@ -104,19 +104,21 @@ def _deploy(ctx: Context, board: Board, name: str, ran: bool) -> str:
     from hwflow.toolchain.render import render
 
     folder = ctx.work / "deploy"
-    (folder / "driver").mkdir(parents=True)
-    for file in DRIVER_FILES:
-        shutil.copyfile(DRIVER / file, folder / "driver" / file)
-    for file in ("program.bin", "layout.json"):
-        shutil.copyfile(ctx.folder("rtl") / file, folder / file)
-    shutil.copyfile(resources.path("hdl") / "shell" / "registers.toml", folder / "registers.toml")
     with np.load(ctx.folder("sim") / "frames.npz") as frames:
+        if "candidates0" not in frames:
+            return ""  # not a detector: the driver knows no other outputs
         photograph = np.ascontiguousarray(frames["images"][0].transpose(1, 2, 0))
         expected = {
             "columns": ["logit", "class", "y", "x", "w", "h", "reg_x", "reg_y"],
             "candidates": frames["candidates0"].tolist(), "boxes": frames["boxes0"].tolist(),
             "scores": frames["scores0"].tolist(), "labels": frames["labels0"].tolist(),
         }
+    (folder / "driver").mkdir(parents=True)
+    for file in DRIVER_FILES:
+        shutil.copyfile(DRIVER / file, folder / "driver" / file)
+    for file in ("program.bin", "layout.json"):
+        shutil.copyfile(ctx.folder("rtl") / file, folder / file)
+    shutil.copyfile(resources.path("hdl") / "shell" / "registers.toml", folder / "registers.toml")
     np.save(folder / "photograph.npy", photograph)
     Image.fromarray(photograph).save(folder / "photograph.png")
     (folder / "expected.json").write_text(json.dumps(expected) + "\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwflow import boards
 from hwflow.build import Context, Outcome
-from hwflow.errors import ResourceError, VerifyError
+from hwflow.errors import GraphError, ResourceError, VerifyError
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import write_json
@@ -75,6 +75,10 @@ def rtl(ctx: Context) -> Outcome:
         ctx.say(f"compiling {name}")
         try:
             program = compile_graph(Graph.load(folder), params)
+        except GraphError as error:
+            if options.file is None:
+                raise
+            return Outcome("", True, f"the engine does not run this network: {error}")
         except ResourceError as error:
             if options.config in SPILLING:
                 return Outcome(
@@ -152,17 +156,14 @@ def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) 
     batch = images(ctx, graph, frames).astype(np.uint8)
     ctx.say(f"{name}: {len(batch)} frames in Verilator (the first time it is built)")
     work = ctx.work / f"{name}-trace"
-    result = run_frames(
-        board, graph, (made / "program.bin").read_bytes(), batch, name, work,
-        ctx.cache / "verilator",
-    )
+    stream = (made / "program.bin").read_bytes()
+    result = run_frames(board, graph, stream, batch, name, work)
     shutil.rmtree(work)  # the traces are large, and all of them has been compared
     return result
 
 
 def run_frames(
-    board: Board, graph: Graph, stream: bytes, batch: np.ndarray, name: str, work: Path,
-    cache: Path,
+    board: Board, graph: Graph, stream: bytes, batch: np.ndarray, name: str, work: Path
 ) -> Run:
     """Simulate a program on photographs uint8 (N, C, H, W); VerifyError unless all is equal.
 
@@ -177,15 +178,17 @@ def run_frames(
         raise VerifyError(f"{name}: program.bin is not what the compiler makes now; build again")
     result = simulate(
         stream, list(batch), work, layout=program.layout(), act_words=board.engine.act_words,
-        ddr_rate=int(board.bytes_per_cycle), cache=cache,
+        ddr_rate=int(board.bytes_per_cycle),
     )
     source = graph.inputs[0]
     peaks = [node for node in graph.nodes if node.op == "peaks"]
-    scales = decode.HeadScales(*(float(graph.meta[f"scale.{head}"]) for head in HEADS))
     tensors, arrays = 0, {"images": batch}
     for number, (image, frame) in enumerate(zip(batch, result.frames, strict=True)):
         expected = interp.run(graph, {source: image}, keep=True)
         tensors = check_trace(program, graph, frame.tags, frame.addrs, frame.data, expected)
+        if not peaks:
+            continue
+        scales = decode.HeadScales(*(float(graph.meta[f"scale.{head}"]) for head in HEADS))
         rows = expected[peaks[0].output]
         rows = rows[rows[:, 1] >= 0]  # the unused rows of the integer graph have class -1
         verify.compare(rows, frame.candidates, f"{name}: candidates of frame {number}")
@@ -199,7 +202,7 @@ def run_frames(
     first = result.frames[0]
     layers = layer_rows(program, graph, first.cycles_per_tag, len(first.candidates))
     return Run(
-        name, len(batch), tensors + 1, tuple(frame.cycles for frame in result.frames),
+        name, len(batch), tensors + len(peaks), tuple(frame.cycles for frame in result.frames),
         graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,
         result.sim_cycles, result.sim_seconds,
     )

@@ -63,6 +63,7 @@ def extras(ctx: Context) -> dict[str, Any]:
                     "scores": frames[f"scores{n}"],
                 }
                 for n in range(len(frames["images"]))
+                if f"boxes{n}" in frames
             ]
         if ctx.made("data"):
             with np.load(ctx.folder("data") / "tiles.npz") as tiles:
@@ -85,6 +86,7 @@ def collect(ctx: Context) -> schema.Report:
     sim = _result(ctx, "sim", "result.json")
     resources, timing = _hardware(ctx)
     return schema.Report(
+        schema_=1,
         model=str(options.file) if options.file else options.model,
         config=options.config,
         board=options.board,

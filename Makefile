@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# make build: set up and build CoDeNet for a PYNQ-Z2.  make test: set up and run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BOARD ?= pynq-z2
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.hwflow-$(shell sha256sum pyproject.toml | cut -c1-16)
+
+.PHONY: setup build test test-slow lint sim synth bench clean
+
+setup: $(STAMP)
+
+# The stamp carries the hash of pyproject.toml: other dependencies, another installation.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "error: $(PYTHON) is not Python 3.11 or 3.12; run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	@rm -f $(VENV)/.hwflow-*
+	@touch $@
+
+build: setup
+	$(BIN)/hwflow build codenet --board $(BOARD)
+
+test: setup
+	$(BIN)/python -m pytest tests sim -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest tests sim -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy hwflow
+
+sim: setup
+	$(BIN)/hwflow build codenet --board $(BOARD) --until sim
+
+synth: setup
+	$(BIN)/hwflow build codenet --board $(BOARD) --until synth
+
+# Every configuration the engine runs whole; the numbers of docs and README come from here.
+bench: setup
+	for config in a b; do $(BIN)/hwflow build codenet --config $$config --board $(BOARD) || exit 1; done
+
+clean:
+	rm -rf build dist sim_build results.xml .pytest_cache .ruff_cache .mypy_cache
