@@ -22,6 +22,9 @@ from hwflow.verify import compare
 
 ARRAY_MACS = isa.LANES * isa.TILE_OC  # int4 multiplications a cycle in the array
 DW_MACS = 3 * isa.LANES  # multiplications a cycle in the depthwise lanes
+OP_CYCLES = 77  # filling and draining the pipeline, once an operation
+RING_SLACK = 32  # words of the ring that a tile must leave free
+SMAP_WORDS = 1024  # words of the dilation map
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,10 @@ class Step:
     dst: tuple[int, ...]  # word address of each channel's word 0 of this step
     first_word: int  # word of the plane that lands on `dst`
     words: int  # words written in each channel
+    stream_words: int  # descriptor and payload
     macs: int
     ideal_cycles: int  # arithmetic bound of the unit that runs it
-    model_cycles: int | None  # docs/engine.md "Cycles"; None where the data decide (DDW, PEAK)
+    model_cycles: int | None  # docs/engine.md "Cycles"; None where data or the DDR decide
 
 
 @dataclass(frozen=True)
@@ -204,10 +208,11 @@ class _Compiler:
         """Appends a descriptor with its payload; a field named as a parameter here ends in `_`."""
         tag = len(self.steps)
         values = {name.rstrip("_"): value for name, value in fields.items()}
-        self.words.append(isa.descriptor(opcode, tag, node, **values) + payload)
+        block = isa.descriptor(opcode, tag, node, **values) + payload
+        self.words.append(block)
         self.steps.append(
-            Step(tag, opcode, node, tensor, tuple(channels), tuple(dst), first_word, words, macs,
-                 ideal, model)
+            Step(tag, opcode, node, tensor, tuple(channels), tuple(dst), first_word, words,
+                 len(block) * 8 // isa.WORD_BITS, macs, ideal, model)
         )  # fmt: skip
 
     def records(self, node: Node, channels: Sequence[int], dst: Sequence[int]) -> list[int]:
@@ -252,7 +257,7 @@ class _Compiler:
         """A CONV step: `columns` are (plane, tap_i, tap_j, half), weights (channels, columns)."""
         wide = int(np.abs(weights).max(initial=0)) > 7
         per_tile, bits = (isa.TILE_OC // 2, 8) if wide else (isa.TILE_OC, 4)
-        if isa.HEADER_WORDS + len(columns) > self.params.stream_words:
+        if isa.HEADER_WORDS + len(columns) + RING_SLACK > self.params.stream_words:
             raise ResourceError(
                 f"{node.name}: {len(columns)} weight words do not fit the engine's stream ring of "
                 f"{self.params.stream_words} words"
@@ -280,7 +285,8 @@ class _Compiler:
         self.emit(
             "CONV", node.name, b"".join(payload),
             tensor=node.output, channels=channels, dst=dst, first_word=first_word, words=groups,
-            macs=macs, ideal=-(-macs // (ARRAY_MACS // (2 if wide else 1))), model=cycles + 80,
+            macs=macs, model=cycles + OP_CYCLES,
+            ideal=-(-macs // (ARRAY_MACS // (2 if wide else 1))),
             groups=groups, in_signed=int(signed), out_type=_out_type(node),
             windowed=int(geometry is not None), w8=int(wide), to_smap=int(to_smap),
             k_words=len(columns), tiles=tiles, last_oc=len(channels) - (tiles - 1) * per_tile,
@@ -337,7 +343,7 @@ class _Compiler:
             tensor=node.output, channels=channels, dst=dst,
             first_word=rows[0] * out_w // isa.LANES, words=groups, macs=macs,
             ideal=-(-9 * len(channels) * groups * isa.LANES // DW_MACS),
-            model=None if opcode == "DDW" else len(channels) * (groups * passes + 6) + 40,
+            model=None if opcode == "DDW" else len(channels) * groups * passes + OP_CYCLES,
             in_signed=int(view.signed), out_type=_out_type(node), channels_=len(channels),
             **geometry,
         )  # fmt: skip
@@ -452,7 +458,7 @@ class _Compiler:
         _, height, width = self.graph.tensors[name].shape
         self.emit(
             "LOAD", f"load.{name}", tensor=name, channels=[channel], dst=[addr],
-            first_word=first_word, words=words, ideal=2 * words, model=2 * words, act_addr=addr,
+            first_word=first_word, words=words, ideal=2 * words, model=None, act_addr=addr,
             words_=words, ddr_offset=channel * height * width + first_word * isa.LANES,
             region=isa.REGIONS["image"],
         )  # fmt: skip
@@ -468,7 +474,7 @@ class _Compiler:
                 self.emit(
                     "STORE", f"store.{name}", act_addr=plane.addr, words_=view.words,
                     ddr_offset=offset, region=isa.REGIONS["output"], ideal=2 * view.words,
-                    model=2 * view.words,
+                    model=None,
                 )  # fmt: skip
                 offset += view.words * isa.LANES
 
@@ -646,6 +652,11 @@ class _Compiler:
             raise GraphError(
                 f"{node.name}: the dilation map is stored as {scale.height}x{scale.width}, the "
                 f"sampled map as {view.height}x{view.width}; the engine walks both alike"
+            )
+        if scale.words > SMAP_WORDS:
+            raise ResourceError(
+                f"{node.name}: a dilation map of {scale.height}x{scale.width} pixels; the engine "
+                f"holds {SMAP_WORDS * isa.LANES}"
             )
         out = self.store(node)
         planes = [p.addr for p in view.planes]
