@@ -8,7 +8,7 @@
 //
 // Latency: window comes ACT_LAT = 5 cycles after rd_en with rd_center, one a cycle, and holds while
 // there are no reads. A read presented a cycle or more after wr_en sees the word.
-// Resources for 24576 words: 92 to 96 RAMB36, 1.2k LUT.
+// Resources for 24576 words: 90 RAMB36 (96 where parity bits are not used), 1.2k LUT.
 `default_nettype none
 
 module act_mem #(

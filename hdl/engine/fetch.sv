@@ -9,7 +9,7 @@
 //
 // Latency FETCH_LAT = 8, one a cycle: address and memory 5, then upsampling and strides become 30
 // plain pixels and 48 strided ones, then two four-way choices, then the last three-way choice.
-// Outputs hold while there are no reads. Resources: those of act_mem, about 1.6k LUT more.
+// Outputs hold while there are no reads. Resources: those of act_mem, about 1.8k LUT more.
 `default_nettype none
 
 module fetch #(
