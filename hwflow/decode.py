@@ -7,22 +7,12 @@ classes the best k by logit are kept; equal logits go by row, then column, then 
 does not change an order and is applied to the survivors only.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from hwflow.driver.decode import COLUMNS, HeadScales, boxes
 from hwflow.errors import GraphError
 
-COLUMNS = ("logit", "class", "y", "x", "w", "h", "reg_x", "reg_y")
-
-
-@dataclass(frozen=True)
-class HeadScales:
-    """What one unit of each map is worth: hm in logits, wh and reg in cells of the map."""
-
-    hm: float = 1.0
-    wh: float = 1.0
-    reg: float = 1.0
+__all__ = ["COLUMNS", "HeadScales", "boxes", "candidates", "peaks"]
 
 
 def peaks(hm: np.ndarray) -> np.ndarray:
@@ -58,21 +48,3 @@ def candidates(hm: np.ndarray, wh: np.ndarray, reg: np.ndarray, k: int = 100) ->
     cls, y, x = cls[best], y[best], x[best]
     columns = (logit[best], cls, y, x, wh[0, y, x], wh[1, y, x], reg[0, y, x], reg[1, y, x])
     return np.stack([column.astype(dtype) for column in columns], axis=1)
-
-
-def boxes(
-    rows: np.ndarray, scales: HeadScales, stride: int = 4
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of candidates as boxes in input pixels.
-
-    Returns boxes float64 (K, 4) x0 y0 x1 y1, scores float64 (K,) in 0..1 and labels int64 (K,).
-    The centre is the cell plus reg; width and height are wh; both in cells of stride pixels.
-    """
-    values = rows.astype(np.float64)
-    logit, cls, y, x = values[:, 0] * scales.hm, values[:, 1], values[:, 2], values[:, 3]
-    half = values[:, 4:6] * (scales.wh / 2)
-    centre = np.stack([x, y], axis=1) + values[:, 6:8] * scales.reg
-    corners = np.concatenate([centre - half, centre + half], axis=1) * stride
-    tail = np.exp(-np.abs(logit))  # never overflows
-    scores = np.where(logit >= 0, 1 / (1 + tail), tail / (1 + tail))
-    return corners, scores, cls.astype(np.int64)

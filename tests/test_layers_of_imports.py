@@ -15,12 +15,12 @@ ROOT = Path(hwflow.__file__).parent
 # Lowest first; a module may import from its own layer and those below. The ops lie below the
 # graph because a graph proves its types with them when it is built.
 LAYERS = (
-    ("errors", "resources"),
+    ("errors", "resources", "driver"),
     ("ops", "boards", "decode", "plan", "build"),
     ("ir",),
     ("interp",),
     ("verify", "ingest"),
-    ("passes", "emit", "driver"),
+    ("passes", "emit"),
     ("toolchain", "sim", "report"),
     ("stages", "doctor", "interactive", "cli", "__main__"),
 )
