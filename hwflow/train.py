@@ -27,6 +27,7 @@ from hwflow.data.dataset import Dataset, Scene
 from hwflow.decode import HeadScales, boxes, candidates
 from hwflow.deep_supervision import DeepSupervision
 from hwflow.errors import ConfigError
+from hwflow.export import enforce_bounds
 from hwflow.loss import Targets, detection_loss, make_targets
 from hwflow.metrics import Detections, Truth, coco_ap, voc07_ap
 from hwflow.models import codenet
@@ -175,6 +176,9 @@ def train(options: TrainOptions, progress: ProgressCallback | None = None) -> Tr
     path = options.out / checkpoint_name(options)
     _run_phase(options, state, training, testing, device, tell)
     with _averaged(state):
+        changed = enforce_bounds(state.model)
+        if changed:
+            LOG.warning("weights clipped to the integer contract in %s", ", ".join(changed))
         qat_ap = evaluate(state.model, testing)
         meta = _meta(options, training, state.float_ap, qat_ap, state.seconds)
         _save_model(state.model, path, meta)
@@ -357,6 +361,7 @@ def _start_qat(
             for i in range(0, count, EVAL_BATCH)
         ),
     )
+    enforce_bounds(model)
     return _state(options, "qat", model, device, state.seconds, state.float_ap)
 
 
