@@ -60,13 +60,16 @@ def compare(expected: np.ndarray, actual: np.ndarray, name: str) -> None:
 def compare_all(
     graph: Graph, expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray]
 ) -> int:
-    """Compare every tensor that both have, in the graph's order; how many there were."""
-    count = 0
+    """Compare every tensor of the graph, in its order; how many there were.
+
+    VerifyError names the first one that differs or is missing on a side.
+    """
     for name in graph.tensors:
-        if name in expected and name in actual:
-            compare(expected[name], actual[name], name)
-            count += 1
-    return count
+        for side, tensors in (("expected", expected), ("actual", actual)):
+            if name not in tensors:
+                raise VerifyError(f"'{name}' is missing among the {side} tensors")
+        compare(expected[name], actual[name], name)
+    return len(graph.tensors)
 
 
 def against_qonnx(

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from hwflow import interp
 from hwflow.emit import engine, isa
 from hwflow.errors import GraphError, ResourceError, VerifyError
-from hwflow.ir import Graph, GraphBuilder
+from hwflow.ir import Graph, GraphBuilder, IntType
+from hwflow.ops.conv import ConvAttrs
+from hwflow.ops.deform_dw import DeformDwAttrs
 from hwflow.ops.dw import DwAttrs
+from hwflow.ops.maxpool import MaxpoolAttrs
+from hwflow.ops.peaks import PeaksAttrs
+from hwflow.ops.pw import PwAttrs
 from hwflow.resources import path as resource
-from tests.engine_graphs import I8, KINDS, U8, consts, small_network
+from tests.engine_graphs import I8, KINDS, U3, U8, consts, small_network
 from tests.engine_model import EngineModel
 from tests.graphs import random_codenet_graph, random_image
 
@@ -134,3 +139,95 @@ def test_depthwise_beyond_int4_is_refused() -> None:
     graph = b.build([b.add("d", "dw", [x], DwAttrs(1, 8, 24, I8), arrays)])
     with pytest.raises(GraphError, match=r"d: depthwise weights beyond int4"):
         engine.compile_graph(graph)
+
+
+@pytest.mark.parametrize("out", [U8, I8], ids=str)
+def test_first_layer_and_pool_of_either_sign(out: IntType) -> None:
+    """A first layer without ReLU is pooled as int8."""
+    rng = np.random.default_rng(4)
+    b = GraphBuilder("first")
+    x = b.input("image", (3, 64, 64), U8)
+    x = b.add("conv", "conv", [x], ConvAttrs(3, 2, 1, 8, 26, out), consts(rng, 5, (3, 3, 3), 127))
+    x = b.add("pool", "maxpool", [x], MaxpoolAttrs())
+    graph = b.build([b.add("last", "pw", [x], PwAttrs(4, 26, I8), consts(rng, 4, (5,)))])
+    program = engine.compile_graph(graph)
+    image = random_image((3, 64, 64), 5)
+    expected = interp.run(graph, {"image": image}, keep=True)
+    if out.signed:
+        assert expected["pool"].min() < 0
+    model = EngineModel(engine.EngineParams().act_words)
+    model.run(program.stream, image.astype(np.uint8))
+    columns = (np.array(column) for column in zip(*model.writes, strict=True))
+    assert engine.check_trace(program, graph, *columns, expected) == 4
+
+
+def scaled_deformables(between: bool) -> Graph:
+    """Two deformable layers; `between` makes the second dilation map before the first is read."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("two")
+    x = b.input("image", (2, 16, 16), U8)
+
+    def scale(name: str):  # noqa: ANN202
+        return b.add(name, "pw", [x], PwAttrs(4, 26, U3), consts(rng, 1, (2,)))
+
+    def deform(name: str, s):  # noqa: ANN001, ANN202
+        return b.add(name, "deform_dw", [x, s], DeformDwAttrs(4, 24, I8), consts(rng, 2, (3, 3)))
+
+    s0 = scale("s0")
+    if between:
+        s1 = scale("s1")
+        outs = [deform("d0", s0), deform("d1", s1)]
+    else:
+        outs = [deform("d0", s0)]
+        outs.append(deform("d1", scale("s1")))
+    return b.build(outs)
+
+
+def test_only_one_dilation_map_at_a_time() -> None:
+    engine.compile_graph(scaled_deformables(between=False))
+    with pytest.raises(GraphError, match=r"d0: its dilations are not those of.*'s1'"):
+        engine.compile_graph(scaled_deformables(between=True))
+
+
+def test_layers_of_another_form_are_refused() -> None:
+    rng = np.random.default_rng(0)
+
+    def refuse(match: str, op: str, attrs: object, arrays: dict[str, np.ndarray]) -> None:
+        b = GraphBuilder("one")
+        x = b.input("image", (2, 48, 48), U8)
+        x = b.add("first", "pw", [x], PwAttrs(4, 26, U8), consts(rng, 2, (2,)))
+        graph = b.build([b.add("it", op, [x], attrs, arrays)])
+        with pytest.raises(GraphError, match=match):
+            engine.compile_graph(graph)
+
+    refuse("it: a max pool of 2x2", "maxpool", MaxpoolAttrs(2, 2, 0), {})
+    refuse("it: a max pool of 3x3, padding 0", "maxpool", MaxpoolAttrs(3, 1, 0), {})
+    refuse("it: stride 3", "dw", DwAttrs(3, 4, 24, I8), consts(rng, 2, (3, 3)))
+    refuse("it: accumulators of 27 bits", "pw", PwAttrs(4, 27, I8), consts(rng, 2, (2,)))
+
+
+def test_peaks_of_unsigned_heads_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("heads")
+    x = b.input("image", (2, 16, 16), U8)
+    heads = [b.add(name, "pw", [x], PwAttrs(4, 26, out), consts(rng, 2, (2,)))
+             for name, out in (("hm", I8), ("wh", U8), ("reg", I8))]  # fmt: skip
+    graph = b.build([b.add("peaks", "peaks", heads, PeaksAttrs())])
+    with pytest.raises(GraphError, match=r"peaks: the engine finds peaks in int8 maps"):
+        engine.compile_graph(graph)
+
+
+def test_a_layer_left_out_or_a_foreign_write_is_named() -> None:
+    graph = small_network("plain", 1)
+    program = engine.compile_graph(graph)
+    image = random_image(graph.tensors["image"].shape, 1)
+    expected = interp.run(graph, {"image": image}, keep=True)
+    model = EngineModel(engine.EngineParams().act_words)
+    model.run(program.stream, image.astype(np.uint8))
+    tags, addrs, data = (np.array(column) for column in zip(*model.writes, strict=True))
+    less = dataclasses.replace(program, steps=tuple(s for s in program.steps if s.node != "dw"))
+    with pytest.raises(VerifyError, match="dw: the program has no descriptor"):
+        engine.check_trace(less, graph, tags, addrs, data, expected)
+    tags[-1] = 0xFFF
+    with pytest.raises(VerifyError, match="descriptor 4095 wrote"):
+        engine.check_trace(program, graph, tags, addrs, data, expected)

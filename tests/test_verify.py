@@ -131,16 +131,19 @@ def test_compare_names_layer_channel_and_pixel() -> None:
         verify.compare(np.array([[0, 1]]), np.array([[0, 5]]), "peaks")
 
 
-def test_compare_all_counts_what_both_have() -> None:
+def test_compare_all_wants_every_tensor() -> None:
     graph = random_small_graph(3)
     image = random_image(graph.tensors["image"].shape, 1)
     every = interp.run(graph, {"image": image}, keep=True)
-    some = {name: every[name] for name in list(every)[::2]}
-    assert verify.compare_all(graph, every, some) == len(some)
-    last = list(some)[-1]
-    some[last] = some[last] + 1
+    assert verify.compare_all(graph, every, dict(every)) == len(graph.tensors)
+    last = list(every)[-1]
     with pytest.raises(VerifyError, match=f"'{last}'"):
-        verify.compare_all(graph, every, some)
+        verify.compare_all(graph, every, {**every, last: every[last] + 1})
+    less = {name: array for name, array in every.items() if name != last}
+    with pytest.raises(VerifyError, match=f"'{last}' is missing among the actual"):
+        verify.compare_all(graph, every, less)
+    with pytest.raises(VerifyError, match=f"'{last}' is missing among the expected"):
+        verify.compare_all(graph, less, every)
 
 
 def test_legal_levels(tmp_path: Path) -> None:

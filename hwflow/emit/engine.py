@@ -18,6 +18,7 @@ import numpy as np
 from hwflow.emit import isa
 from hwflow.errors import GraphError, ResourceError, VerifyError
 from hwflow.ir import Graph, Node
+from hwflow.ops.maxpool import MaxpoolAttrs
 from hwflow.verify import compare
 
 ARRAY_MACS = isa.LANES * isa.TILE_OC  # int4 multiplications a cycle in the array
@@ -25,6 +26,7 @@ DW_MACS = 3 * isa.LANES  # multiplications a cycle in the depthwise lanes
 OP_CYCLES = 77  # filling and draining the pipeline, once an operation
 RING_SLACK = 32  # words of the ring that a tile must leave free
 SMAP_WORDS = 1024  # words of the dilation map
+ACC_BITS = 26  # accumulators of the array, as engine_pkg.sv
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class _Compiler:
     steps: list[Step] = field(default_factory=list)
     uses: dict[tuple[str, int], int] = field(default_factory=dict)  # plane -> reads still to come
     done: set[str] = field(default_factory=set)
+    smap: str = ""  # the tensor that the dilation map holds
 
     # ---- encoding ---------------------------------------------------------------------------
 
@@ -217,6 +220,12 @@ class _Compiler:
 
     def records(self, node: Node, channels: Sequence[int], dst: Sequence[int]) -> list[int]:
         """The 64-bit channel records of a convolution."""
+        if node.attrs.acc_bits > ACC_BITS:
+            raise GraphError(
+                f"{node.name}: accumulators of {node.attrs.acc_bits} bits; the engine's have "
+                f"{ACC_BITS}. Train with fewer input channels or narrower weights, or use the HLS "
+                "backend"
+            )
         bias, mul, shift = (self.graph.const(node, r) for r in ("bias", "mul", "shift"))
         out = []
         for channel, addr in zip(channels, dst, strict=True):
@@ -287,7 +296,7 @@ class _Compiler:
             tensor=node.output, channels=channels, dst=dst, first_word=first_word, words=groups,
             macs=macs, model=cycles + OP_CYCLES,
             ideal=-(-macs // (ARRAY_MACS // (2 if wide else 1))),
-            groups=groups, in_signed=int(signed), out_type=_out_type(node),
+            groups=groups, in_signed=int(signed), out_type=self.out_type(node),
             windowed=int(geometry is not None), w8=int(wide), to_smap=int(to_smap),
             k_words=len(columns), tiles=tiles, last_oc=len(channels) - (tiles - 1) * per_tile,
             **(geometry or {}),
@@ -300,6 +309,8 @@ class _Compiler:
         weight = self.graph.const(node, "weight")[list(channels)]
         weight = weight.reshape(len(channels), -1)
         smap = self.graph.tensors[node.output].dtype.bits == 3
+        if smap:
+            self.smap = node.output
         self.conv(
             node, [(p, 1, 1, 0) for p in planes], weight, channels, dst, groups=groups,
             first_word=first_word, macs=weight.size * groups * isa.LANES, to_smap=smap,
@@ -344,14 +355,28 @@ class _Compiler:
             first_word=rows[0] * out_w // isa.LANES, words=groups, macs=macs,
             ideal=-(-9 * len(channels) * groups * isa.LANES // DW_MACS),
             model=None if opcode == "DDW" else len(channels) * groups * passes + OP_CYCLES,
-            in_signed=int(view.signed), out_type=_out_type(node), channels_=len(channels),
+            in_signed=int(view.signed), out_type=self.out_type(node), channels_=len(channels),
             **geometry,
         )  # fmt: skip
+
+    def out_type(self, node: Node) -> int:
+        name = str(self.graph.tensors[node.output].dtype)
+        if name not in isa.OUT_TYPES:
+            raise GraphError(
+                f"{node.name}: output type {name}; the engine writes {', '.join(isa.OUT_TYPES)}"
+            )
+        return isa.OUT_TYPES[name]
 
     def geometry(
         self, node: Node, view: View, stride: int, out_w: int, rows: tuple[int, int]
     ) -> tuple[dict[str, int], int]:
         narrow = out_w == 8
+        if stride not in (1, 2) and not (node.op == "conv" and stride == 4 and not narrow):
+            raise GraphError(
+                f"{node.name}: stride {stride} to a map {out_w} pixels wide; the engine takes "
+                "strides of 1 and 2, and 4 in a first layer whose output is 16 pixels wide or "
+                "more. Use the HLS backend"
+            )
         in_h = view.height << view.up
         if not (narrow or out_w % 16 == 0) or view.width % 8:
             raise GraphError(
@@ -490,6 +515,8 @@ class _Compiler:
                 f"{node.name}: the engine runs a first layer of 3x3, padding 1, stride 2 or 4"
             )
         pool = self.only_consumer(node.output, "maxpool")
+        if pool is not None and pool.attrs != MaxpoolAttrs(3, 2, 1):
+            pool = None  # runs by itself, if at all
         target = pool or node
         out_view = self.store(target)
         in_c, in_h, in_w = self.graph.tensors[node.inputs[0]].shape
@@ -538,7 +565,7 @@ class _Compiler:
                 signed=self.graph.tensors[node.inputs[0]].dtype.signed,
             )  # fmt: skip
             if pool:
-                conv_view = View((), out_h, out_w, False)
+                conv_view = View((), out_h, out_w, self.graph.tensors[node.output].dtype.signed)
                 pool_offset = first * out_view.width // isa.LANES
                 self.depthwise(
                     pool, "POOL", conv_view, [a - offset for a in conv_buf], channels,
@@ -550,6 +577,11 @@ class _Compiler:
         self.done.add(target.name)
 
     def run_pool(self, node: Node) -> None:
+        if (node.attrs.kernel, node.attrs.pad) != (3, 1):
+            raise GraphError(
+                f"{node.name}: a max pool of {node.attrs.kernel}x{node.attrs.kernel}, padding "
+                f"{node.attrs.pad}; the engine runs 3x3 with padding 1. Use the HLS backend"
+            )
         view = self.views[node.inputs[0]]
         out = self.store(node)
         planes = [p.addr for p in view.planes]
@@ -610,6 +642,8 @@ class _Compiler:
         src = [p.addr for p in view.planes]
         channels, size = self.need(node.output)
         follower = self.only_consumer(node.output, "pw")
+        if follower is not None and self.graph.tensors[follower.output].dtype.bits == 3:
+            follower = None  # the dilation map is filled from its first word on, not by bands
         if follower is not None and not self.memory.fits(
             [(channels, size), self.need(follower.output)]
         ):
@@ -658,6 +692,12 @@ class _Compiler:
                 f"{node.name}: a dilation map of {scale.height}x{scale.width} pixels; the engine "
                 f"holds {SMAP_WORDS * isa.LANES}"
             )
+        if [(p.tensor, p.channel) for p in scale.planes] != [(self.smap, 0)]:
+            raise GraphError(
+                f"{node.name}: its dilations are not those of the last 1x1 convolution with a "
+                f"3-bit output ('{self.smap}'), which alone are held in the engine's dilation map; "
+                "put that convolution right before this layer, or use the HLS backend"
+            )
         out = self.store(node)
         planes = [p.addr for p in view.planes]
         dst = [p.addr for p in out.planes]
@@ -665,7 +705,14 @@ class _Compiler:
         self.finish(node)
 
     def run_peaks(self, node: Node) -> None:
-        hm, wh, reg = (self.views[name] for name in node.inputs)
+        hm, wh, reg = maps = [self.views[name] for name in node.inputs]
+        first = hm.planes[0].addr
+        block = [first + i * hm.words for i in range(len(hm.planes))]
+        if any(v.up or not v.signed for v in maps) or [p.addr for p in hm.planes] != block:
+            raise GraphError(
+                f"{node.name}: the engine finds peaks in int8 maps as a layer made them, not "
+                "split, joined or upsampled; end each head with a convolution without ReLU"
+            )
         geometry, groups = self.geometry(node, hm, 1, hm.width, (0, hm.height))
         if node.attrs.k != isa.CANDIDATES:
             raise GraphError(f"{node.name}: the engine keeps {isa.CANDIDATES} candidates, not "
@@ -685,17 +732,6 @@ def _array_cycles(k_words: int, channels: int) -> int:
     if k_words % isa.CHUNK:
         chunks.append(k_words % isa.CHUNK)
     return sum(max(chunk, channels) for chunk in chunks)
-
-
-def _out_type(node: Node) -> int:
-    if node.op == "maxpool":
-        return isa.OUT_TYPES["u8"]
-    name = str(node.attrs.out)
-    if name not in isa.OUT_TYPES:
-        raise GraphError(
-            f"{node.name}: output type {name}; the engine writes {', '.join(isa.OUT_TYPES)}"
-        )
-    return isa.OUT_TYPES[name]
 
 
 def _aliases(graph: Graph, node: Node, views: Mapping[str, View]) -> View | None:
@@ -810,9 +846,16 @@ def check_trace(
     """Compares every activation word that a frame wrote with the interpreter's tensors.
 
     tags, addrs: (N,) of each write; data: (N, 16) uint8; expected: every tensor of the graph.
-    Every word of every step must be there exactly once. Returns the number of tensors compared;
-    raises VerifyError naming the first layer, channel and pixel that differ.
+    Every word of every step must be there exactly once, and every layer that computes a map must be
+    among the steps. Returns the number of tensors compared; raises VerifyError naming the first
+    layer, channel and pixel that differ.
     """
+    stored = {step.tensor for step in program.steps}
+    for node in graph.nodes:
+        if node.op not in (*_VIEW_OPS, "peaks") and node.output not in stored:
+            raise VerifyError(f"{node.name}: the program has no descriptor that makes its map")
+    if len(tags) and int(tags.max()) >= len(program.steps):
+        raise VerifyError(f"descriptor {int(tags.max())} wrote, but the program has none like it")
     found: dict[str, np.ndarray] = {}
     order = np.argsort(tags, kind="stable")
     starts = np.searchsorted(tags[order], np.arange(len(program.steps) + 1))
