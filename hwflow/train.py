@@ -73,10 +73,10 @@ class TrainOptions:
     cache: Path | None = None
     plain_dw: bool = False
     input_size: int | None = None
-    float_steps: int = 3000
-    qat_steps: int = 300
+    float_steps: int = 7200
+    qat_steps: int = 600
     float_crops: tuple[Crops, ...] = (
-        Crops(128, 16, 0.8, (0.5, 1.1)),
+        Crops(128, 16, 0.8, (0.6, 1.3)),
         Crops(256, 6, 0.2, (0.8, 1.25)),
     )
     qat_crops: tuple[Crops, ...] = (Crops(256, 4, 1.0, (0.8, 1.25)),)
@@ -86,7 +86,8 @@ class TrainOptions:
     weight_decay: float = 0.05
     ema: float = 0.998
     deep_supervision: float = 1.0
-    colour: float = 0.3
+    colour: float = 0.4
+    tint: float = 0.1
     seed: int = 0
     threads: int | None = None
     save_every: int = 200
@@ -319,7 +320,7 @@ def _batches(
     steps = _steps(options, state.phase)
     schedule = options.float_crops if state.phase == "float" else options.qat_crops
     kind = options.data.partition(":")[0]
-    augment = Augment({"trees": 8, "voc": 2}.get(kind, 1), options.colour)
+    augment = Augment({"trees": 8, "voc": 2}.get(kind, 1), options.colour, options.tint)
     scenes = training.crops_from()
     number = PHASES.index(state.phase)
 

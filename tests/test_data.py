@@ -378,7 +378,7 @@ def coloured_scene() -> Scene:
 def test_crop_boxes_stay_on_their_pixels(symmetries: int, size: int) -> None:
     """Whatever the crop, the box of a colour is where the pixels of that colour are."""
     scene, found, mirrored = coloured_scene(), 0, 0
-    augment = Augment(symmetries, colour=0.0)
+    augment = Augment(symmetries, colour=0.0, tint=0.0)
     for seed in range(40):
         crop = sample_crop((scene,), size, (0.7, 1.4), augment, np.random.default_rng(seed))
         assert crop.image.shape == (3, size, size)
@@ -400,9 +400,15 @@ def test_crop_boxes_stay_on_their_pixels(symmetries: int, size: int) -> None:
 
 def test_crops_repeat_with_their_seed_and_colour_changes_only_pixels() -> None:
     scene = coloured_scene()
-    plain = sample_crop((scene,), 96, (0.7, 1.4), Augment(colour=0.0), np.random.default_rng(3))
-    again = sample_crop((scene,), 96, (0.7, 1.4), Augment(colour=0.0), np.random.default_rng(3))
-    vivid = sample_crop((scene,), 96, (0.7, 1.4), Augment(colour=0.5), np.random.default_rng(3))
+    plain = sample_crop(
+        (scene,), 96, (0.7, 1.4), Augment(colour=0.0, tint=0.0), np.random.default_rng(3)
+    )
+    again = sample_crop(
+        (scene,), 96, (0.7, 1.4), Augment(colour=0.0, tint=0.0), np.random.default_rng(3)
+    )
+    vivid = sample_crop(
+        (scene,), 96, (0.7, 1.4), Augment(colour=0.5, tint=0.2), np.random.default_rng(3)
+    )
     assert (plain.image == again.image).all()
     assert (plain.boxes == vivid.boxes).all()
     assert (plain.image != vivid.image).any()
@@ -412,6 +418,6 @@ def test_mostly_hidden_boxes_are_not_taught() -> None:
     """A box of 40x40 with its centre outside every crop of a 64-pixel picture part."""
     image = np.zeros((3, 64, 64), dtype=np.uint8)
     scene = Scene(image, np.array([[-30.0, 0, 10, 40]]), np.array([0]), np.array([False]))
-    crop = sample_crop((scene,), 64, (1.0, 1.0), Augment(1, 0.0), np.random.default_rng(0))
+    crop = sample_crop((scene,), 64, (1.0, 1.0), Augment(1, 0.0, 0.0), np.random.default_rng(0))
     assert crop.boxes.tolist() == [[0, 0, 10, 40]]
     assert crop.difficult.tolist() == [True]

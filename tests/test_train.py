@@ -323,6 +323,7 @@ def test_learns(tmp_path: Path) -> None:
             data="digits:4",
             float_crops=(Crops(64, 8, 1.0, (1.0, 1.0)),),
             colour=0.0,
+            tint=0.0,
             save_every=40,
         ),
         events.append,

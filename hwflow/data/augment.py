@@ -21,10 +21,12 @@ class Augment:
 
     symmetries: 1 none, 2 mirror left to right, 8 also top to bottom and quarter turns (legal for
     pictures taken from above). colour: largest relative change of brightness, contrast, saturation.
+    tint: the same of each channel by itself.
     """
 
     symmetries: int = 8
-    colour: float = 0.3
+    colour: float = 0.4
+    tint: float = 0.1
 
 
 def sample_crop(
@@ -50,7 +52,7 @@ def sample_crop(
     hard = scene.difficult | (visible < KEEP_VISIBLE)
     hard |= (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf) < MIN_SIDE_PX
     pixels, clipped = _turn(pixels, clipped, int(rng.integers(augment.symmetries)))
-    pixels = _recolour(pixels, augment.colour, rng)
+    pixels = _recolour(pixels, augment, rng)
     return Scene(pixels, clipped[solid], scene.labels[solid], hard[solid])
 
 
@@ -100,12 +102,13 @@ def _turn(pixels: np.ndarray, boxes: np.ndarray, which: int) -> tuple[np.ndarray
     return np.ascontiguousarray(pixels), np.stack([x0, y0, x1, y1], axis=1)
 
 
-def _recolour(pixels: np.ndarray, limit: float, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast and saturation, each by a factor of 1 - limit to 1 + limit."""
-    brightness, contrast, saturation = 1 + rng.uniform(-limit, limit, size=3)
-    if limit == 0:
+def _recolour(pixels: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, saturation and each channel by factors of 1 - limit to 1 + limit."""
+    brightness, contrast, saturation = 1 + rng.uniform(-augment.colour, augment.colour, size=3)
+    tint = 1 + rng.uniform(-augment.tint, augment.tint, size=3)
+    if augment.colour == 0 and augment.tint == 0:
         return pixels
-    values = pixels.astype(np.float32) * np.float32(brightness)
+    values = pixels * (tint * brightness).astype(np.float32)[:, None, None]
     grey = np.tensordot(np.array([0.299, 0.587, 0.114], dtype=np.float32), values, axes=1)
     values = grey + (values - grey) * np.float32(saturation)
     values = grey.mean() + (values - grey.mean()) * np.float32(contrast)
