@@ -7,12 +7,13 @@ each cycle; where a result must appear follows from the module's fixed latency.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, Timer
 
 from hwflow.sim.runner import hdl_dir
 
@@ -84,3 +85,56 @@ async def play(
         seen.append({name: int(handle.value) for name, handle in watched.items()})
         await FallingEdge(dut.clk)
     return seen
+
+
+def struct_layout(package: str, name: str) -> dict[str, int]:
+    """Widths of the fields of a packed struct of a package in hdl/engine, lowest field first."""
+    text = (hdl_dir() / "engine" / f"{package}.sv").read_text()
+    for body, found in re.findall(r"typedef struct packed \{(.*?)\} (\w+);", text, re.DOTALL):
+        if found == name:
+            fields = re.findall(r"^\s*logic\s*((?:\[\d+:0\])*)\s*(\w+);", body, re.MULTILINE)
+            widths = {
+                field: math.prod(int(high) + 1 for high in re.findall(r"\[(\d+):0\]", ranges))
+                for ranges, field in fields
+            }
+            return dict(reversed(widths.items()))
+    raise KeyError(f"{package}.sv has no packed struct {name}")
+
+
+def struct(layout: Mapping[str, int], **values: int) -> int:
+    """The word of a packed struct; fields that are not given are 0, negative ones wrap."""
+    word = at = 0
+    for name, width in layout.items():
+        word |= (int(values.pop(name, 0)) & ((1 << width) - 1)) << at
+        at += width
+    if values:
+        raise KeyError(f"no field {', '.join(values)}")
+    return word
+
+
+def fields(layout: Mapping[str, int], word: int) -> dict[str, int]:
+    """The inverse of `struct`."""
+    out = {}
+    for name, width in layout.items():
+        out[name] = word & ((1 << width) - 1)
+        word >>= width
+    return out
+
+
+async def settle() -> None:
+    """Let inputs set at the falling edge reach the combinational outputs."""
+    await Timer(1, "ns")
+
+
+async def power_up(dut: cocotb.handle.HierarchyObject, inputs: Iterable[str]) -> None:
+    """Start the clock with all inputs at 0, and leave the reset at a falling edge."""
+    Clock(dut.clk, 10, "ns", impl="gpi").start()
+    for name in inputs:
+        getattr(dut, name).value = 0
+    if hasattr(dut, "rst"):
+        dut.rst.value = 1
+    for _ in range(4):
+        await FallingEdge(dut.clk)
+    if hasattr(dut, "rst"):
+        dut.rst.value = 0
+    await FallingEdge(dut.clk)
