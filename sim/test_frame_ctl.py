@@ -180,6 +180,7 @@ async def soft_reset(dut):  # noqa: ANN001, ANN201
         await frame.step(soft_reset=delay % 2)  # also while the bus drains
         await frame.drain(rng)
         assert frame.status() == (1 - delay % 2, 0)
+    frame.pulses = dict.fromkeys(frame.pulses, 0)
     await frame.step(soft_reset=1)  # and with no frame
     await frame.drain(rng)
     assert frame.status() == (0, 0)
