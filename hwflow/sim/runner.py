@@ -170,7 +170,9 @@ def build(
         key.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     root = cache if cache is not None else default_cache()
     directory = root.resolve() / f"{top}-{key.hexdigest()[:16]}"
-    runtime = hashlib.sha256(json.dumps([args, waves, tools]).encode()).hexdigest()[:16]
+    # Verilator's own code does not depend on the warnings about ours
+    options = [arg for arg in args if not arg.startswith("-Wno-")]
+    runtime = hashlib.sha256(json.dumps([options, waves, tools]).encode()).hexdigest()[:16]
     objects = root.resolve() / f"runtime-{runtime}"
     with _locked(directory):
         if not (directory / "built").is_file():
