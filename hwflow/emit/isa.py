@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine's instruction stream, field by field: the one place both sides read.
 
-`emit/engine.py` packs words with it; `hdl/engine/isa_pkg.sv` is printed from it
+`emit/engine/` packs words with it; `hdl/engine/isa_pkg.sv` is printed from it
 (`python -m hwflow.emit.isa`), and a test fails when the two differ. docs/engine.md explains.
 """
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the compiler makes: a stream of words and what is known of each descriptor."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwflow.emit import isa
+
+ARRAY_MACS = isa.LANES * isa.TILE_OC  # int4 multiplications a cycle in the array
+DW_MACS = 3 * isa.LANES  # multiplications a cycle in the depthwise lanes
+OP_CYCLES = 77  # filling and draining the pipeline, once an operation
+RING_SLACK = 32  # words of the ring that a tile must leave free
+SMAP_WORDS = 1024  # words of the dilation map
+ACC_BITS = 26  # accumulators of the array, as engine_pkg.sv
+
+
+@dataclass(frozen=True)
+class EngineParams:
+    """What the board's engine was built with (see boards/*.toml, [engine])."""
+
+    act_words: int = 24576  # activation memory, words of 16 bytes
+    stream_words: int = 4096  # ring for program and weights, words of 16 bytes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One descriptor: what it computes and where its words go (for checks and reports)."""
+
+    tag: int
+    opcode: str
+    node: str
+    tensor: str  # tensor whose planes it writes; "" for END, PEAK
+    channels: tuple[int, ...]  # channels of that tensor, in the order of `dst`
+    dst: tuple[int, ...]  # word address of each channel's word 0 of this step
+    first_word: int  # word of the plane that lands on `dst`
+    words: int  # words written in each channel
+    stream_words: int  # descriptor and payload
+    macs: int
+    ideal_cycles: int  # arithmetic bound of the unit that runs it
+    model_cycles: int | None  # docs/engine.md "Cycles"; None where data or the DDR decide
+
+
+@dataclass(frozen=True)
+class Program:
+    """The stream and everything a host or a check needs to know of it."""
+
+    stream: bytes
+    steps: tuple[Step, ...]
+    peak_words: int
+    input_shape: tuple[int, int, int]
+    classes: int
+    scales: Mapping[str, float]
+    hash: str
+
+    def layout(self) -> dict[str, object]:
+        """What the host needs beside the stream (JSON)."""
+        return {
+            "isa_version": isa.ISA_VERSION,
+            "hash": self.hash,
+            "input_shape": list(self.input_shape),
+            "classes": self.classes,
+            "scales": dict(self.scales),
+            "stream_bytes": len(self.stream),
+            "peak_act_words": self.peak_words,
+            "steps": [
+                {
+                    "tag": s.tag,
+                    "op": s.opcode,
+                    "node": s.node,
+                    "macs": s.macs,
+                    "ideal_cycles": s.ideal_cycles,
+                    "model_cycles": s.model_cycles,
+                }
+                for s in self.steps
+            ],
+        }
+
+    def save(self, directory: Path) -> None:
+        """Writes program.bin and layout.json."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "program.bin").write_bytes(self.stream)
+        (directory / "layout.json").write_text(json.dumps(self.layout(), indent=1) + "\n")
