@@ -151,7 +151,7 @@ def frames() -> list[dict[str, np.ndarray]]:
 
 def test_the_page_is_whole_and_self_contained(tmp_path: Path) -> None:
     report = schema.read(write(tmp_path, content()))
-    extras = {"frames": frames(), "made": {"sim": "3 frames <all equal>"}, "sim_cycles_per_s": 9}
+    extras = {"frames": frames(), "made": {"sim": "3 frames <all equal>"}}
     text = page.render(report, extras)
     tags = Tags()
     tags.feed(text)

@@ -34,7 +34,7 @@ def render(report: Report, extras: Mapping[str, Any]) -> str:
         "resources": figures.resources(report.resources) if report.resources.lut else None,
     }
     return environment.get_template("report.html.j2").render(
-        report=report, figures=drawn, origins=origins(report, extras), cards=cards(report),
+        report=report, figures=drawn, origins=origins(report), cards=cards(report),
         made=extras.get("made", {}), layers=layers,
     )
 
@@ -68,7 +68,7 @@ def cards(report: Report) -> list[dict[str, str]]:
     return rows
 
 
-def origins(report: Report, extras: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def origins(report: Report) -> list[tuple[str, str, str, str]]:
     """Every number with the tool that gave it and what kind it is: (what, value, tool, kind)."""
     rows: list[tuple[str, str, str, str]] = []
 
@@ -102,7 +102,4 @@ def origins(report: Report, extras: Mapping[str, Any]) -> list[tuple[str, str, s
             used.kind, used.reason)
     row("Fmax, MHz", report.timing.fmax_mhz, report.timing.tool, report.timing.kind,
         report.timing.reason)
-    if "sim_cycles_per_s" in extras:
-        row("simulation speed, cycles a second", extras["sim_cycles_per_s"], speed.tool,
-            "wall clock of the machine that ran it", None)
     return rows

@@ -54,8 +54,6 @@ def extras(ctx: Context) -> dict[str, Any]:
     if ctx.made("sim"):
         import numpy as np
 
-        result = read_json(ctx.folder("sim") / "result.json")
-        shown["sim_cycles_per_s"] = result["sim_cycles_per_s"]
         with np.load(ctx.folder("sim") / "frames.npz") as frames:
             shown["frames"] = [
                 {
