@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -262,6 +263,7 @@ def _run(command: Command, directory: Path, on_line: Callable[[str], None] | Non
         except OSError as error:
             raise ToolError(f"{program} cannot be started: {error.strerror}") from error
         lines = _Lines(on_line)
+        endless = not stat.S_ISREG(os.fstat(source.fileno()).st_mode)  # a device never ends
         try:
             while True:
                 left = deadline - time.monotonic()
@@ -274,8 +276,8 @@ def _run(command: Command, directory: Path, on_line: Callable[[str], None] | Non
                     code = process.wait(timeout=min(_POLL_S, left))
                     break
                 except subprocess.TimeoutExpired:
-                    lines.feed(source.read())
-            lines.feed(source.read())
+                    lines.feed(b"" if endless else source.read())
+            lines.feed(b"" if endless else source.read())
             lines.end()
         finally:
             # Also on Ctrl-C: neither the program nor what it started may outlive the plan.
