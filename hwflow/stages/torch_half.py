@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SPEED_CLASSES = 20  # the head of the paper, which speed figures are about
 CALIBRATION_IMAGES = 8
+UNTRAINED_PIXELS = 4 * 256 * 256  # all that untrained weights are calibrated with
 VECTORS = 2
 METRIC = "AP50 (VOC 2007, 11 points)"
 
@@ -174,7 +175,9 @@ def _untrained(ctx: Context) -> CoDeNet:
     options: BuildOptions = ctx.options
     classes = len(read_json(ctx.folder("data") / "provenance.json")["classes"])
     with np.load(ctx.folder("data") / "calibration.npz") as file:
-        images = to_input(file["images"])
+        # Calibration only has to give live scales here; large photographs take long.
+        count = UNTRAINED_PIXELS // (file["images"].shape[-1] ** 2)
+        images = to_input(file["images"][:count])
     torch.manual_seed(options.seed)
     model = codenet.CoDeNet(codenet.config(options.config, classes))
     with torch.no_grad():
@@ -185,9 +188,8 @@ def _untrained(ctx: Context) -> CoDeNet:
             elif name.endswith("scale.conv.bias"):
                 parameter.fill_(3.0)
         model.train()
-        for part in images.split(2):
-            ctx.say("batch statistics of the untrained network")
-            model(part)
+        ctx.say("batch statistics of the untrained network")
+        model(images)
     model = codenet.quantise(model.eval())
     ctx.say("calibrating the quantisers")
     codenet.calibrate(model, images.split(2))
