@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BOARD ?= pynq-z2
+# Processes of the tests
 JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -25,7 +26,7 @@ build: setup
 	$(BIN)/hwflow build codenet --board $(BOARD)
 
 test: setup
-	$(BIN)/python -m pytest tests sim -m "not slow"
+	$(BIN)/python -m pytest tests sim -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest tests sim -m slow
