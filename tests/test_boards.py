@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,31 @@ def test_pynq_z2_is_the_data_sheet() -> None:
     assert board.clock.mhz == 150.0
     assert board.bytes_per_cycle == 7.0
     assert board.ps7["PCW_UIPARAM_DDR_FREQ_MHZ"] == 525
+
+
+@pytest.mark.parametrize("name", boards.names())
+def test_the_simulated_memory_is_the_board_s(name: str) -> None:
+    """Simulation takes rate and activation memory from the board; the rest is in the sources."""
+    sources = {
+        "ddr": resources.path("sim") / "models" / "ddr.sv",
+        "top": resources.path("hdl") / "shell" / "engine_axi.sv",
+    }
+
+    def parameter(source: str, key: str) -> int:
+        found = re.search(rf"parameter int unsigned {key} = (\d+)", sources[source].read_text())
+        assert found, f"{source} has no parameter {key}"
+        return int(found.group(1))
+
+    board = boards.load(name)
+    memory = board.memory
+    assert board.bytes_per_cycle == int(board.bytes_per_cycle) <= memory.port_bits // 8 == 8
+    assert memory.latency_cycles == parameter("ddr", "LATENCY")
+    assert memory.turnaround_cycles == parameter("ddr", "TURN")
+    assert memory.refresh_cycles == parameter("ddr", "REFRESH_FOR")
+    assert memory.refresh_interval_us * board.clock.mhz == parameter("ddr", "REFRESH_EVERY")
+    assert memory.outstanding == parameter("top", "OUTSTANDING") >= 4
+    assert board.engine.stream_words == parameter("top", "RING_WORDS")
+    assert memory.burst_beats == 16
 
 
 def write(tmp_path: Path, text: str, name: str = "pynq-z2") -> Path:

@@ -204,9 +204,11 @@ def run(
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "sim.log"
     results = directory / "results.xml"
+    results.unlink(missing_ok=True)
     runner = Verilator()
     extra = {"COCOTB_LOG_LEVEL": "INFO", "COCOTB_ANSI_OUTPUT": "0", **(env or {})}
-    with _python_path(paths), contextlib.suppress(SystemExit):
+    # A simulator that dies ($fatal, a signal) raises RuntimeError; results and log say why
+    with _python_path(paths), contextlib.suppress(SystemExit, RuntimeError):
         runner.test(
             test_module=module,
             hdl_toplevel=built.top,

@@ -107,6 +107,7 @@ module core_bench (
   logic [17:0]  st_index_q;
   logic [15:0]  st_left_q;
   logic [5:0]   skid_q;
+  logic         awake = 1'b0;  // has been reset; before that anything may stand anywhere
   always_ff @(posedge clk) begin
     st_ready <= !stalls(random_q[23:16]);
     st_done <= !rst && st_valid && st_left_q == 16'd1;
@@ -115,7 +116,7 @@ module core_bench (
     else if (st_req) begin
       st_left_q <= st_words;
       st_index_q <= {st_region, 16'd0} + st_offset[21:4];
-    end else if (st_valid) begin
+    end else if (st_valid && awake) begin
       if (st_left_q == '0) $fatal(1, "core_bench: a store word nobody announced");
       if (skid_q > 6'd32) $fatal(1, "core_bench: the store buffer ran over");
       regions[st_index_q] <= st_data;
@@ -140,10 +141,13 @@ module core_bench (
     else if (busy) cycles <= cycles + 32'd1;
     tag_q <= tag;
     if (!rst && tag != tag_q) $fwrite(ops, "%0d %0d\n", tag, cycles);
-    if (u_engine.wr_en)
+    if (rst) awake <= 1'b1;
+    if (awake && u_engine.wr_en)
       $fwrite(trace, "%0d %h %h\n", tag, u_engine.wr_addr, u_engine.wr_data);
-    if (rd_en && rd_off >= avail) $fatal(1, "core_bench: word %0d of %0d read", rd_off, avail);
-    if (pop && pop_n > avail) $fatal(1, "core_bench: %0d of %0d words popped", pop_n, avail);
+    if (awake && rd_en && rd_off >= avail)
+      $fatal(1, "core_bench: word %0d of %0d read", rd_off, avail);
+    if (awake && pop && pop_n > avail)
+      $fatal(1, "core_bench: %0d of %0d words popped", pop_n, avail);
   end
 
   logic ended_q;
