@@ -56,7 +56,9 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "sim", hardware.sim, needs=("data", "lower", "rtl"), options=("seed", "frames"),
-        modules=("hwflow.sim.engine", "hwflow.emit.engine", "hwflow.decode"),
+        modules=(
+            "hwflow.sim.engine", "hwflow.sim.frame_bench", "hwflow.emit.engine", "hwflow.decode",
+        ),
         folders=("hdl", "sim/models"), tools=("verilator", "cocotb"), programs=("g++",),
         files=_board,
     ),
