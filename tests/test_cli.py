@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -205,3 +206,20 @@ def test_second_build_of_the_data_is_cached(tmp_path: Path) -> None:
     assert before == {p: p.read_bytes() for p in (tmp_path / "run/data").iterdir()}
     third = hwflow(*words, "--seed", 5, "--explain", cwd=tmp_path)
     assert "ran because: option seed: 0 -> 5" in third.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_refuses_another_python(tmp_path: Path) -> None:
+    root = resources.path("hdl").parent
+    if not (root / "Makefile").is_file():
+        pytest.skip("not a checkout")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")  # says no to every question about its version
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-C", root, "setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert done.returncode != 0
+    assert "is not Python 3.11 or 3.12; run make PYTHON=" in done.stderr
+    assert not (tmp_path / "venv").exists()

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 
 from hwflow import build as runner
-from hwflow import resources, stages
+from hwflow import data, resources, stages
+from hwflow.data import trees
 from hwflow.ir import Graph
 from hwflow.report import schema
 from hwflow.stages import hardware
@@ -249,6 +251,25 @@ def test_kill_and_run_again_gives_the_same_report(
     fresh = tmp_path / "fresh"
     subprocess.run([*words[:-1], str(fresh)], stdout=subprocess.DEVNULL, check=True, timeout=600)
     assert report == comparable(json.loads((fresh / "report.json").read_text()))
+
+
+def test_nothing_needs_a_network(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*address: object) -> None:
+        raise AssertionError(f"a connection was opened: {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    # What pip would do, were it called, ends at an index that is not there.
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
+    records = runner.build(QUICK, chosen(model), tmp_path / "run", until="hls")
+    assert [r.status for r in records[3:6]] == ["done"] * 3
+    if (data.default_cache() / trees.WHEEL).is_file():  # `hwflow data get trees` has been done
+        records = runner.build(
+            QUICK, options("codenet", "pynq-z2"), tmp_path / "trees", until="data"
+        )
+        assert records[0].status == "done", records[0].reason
 
 
 def test_wheel_holds_everything_the_flow_reads(tmp_path: Path) -> None:
