@@ -3,7 +3,7 @@
 
 
 class HwflowError(Exception):
-    """Base of every error that is the user's to read; the command line prints it without traceback."""
+    """Base of every error a user reads; the command line prints it without traceback."""
 
 
 class ConfigError(HwflowError):
@@ -23,7 +23,7 @@ class VerifyError(HwflowError):
 
 
 class ToolError(HwflowError):
-    """An external tool is missing, failed, or left no product; carries the last lines of its log."""
+    """An external tool is missing, failed or left no product; carries the end of its log."""
 
 
 class ResourceError(HwflowError):
