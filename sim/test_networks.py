@@ -9,6 +9,7 @@ import pytest
 from hwflow import interp
 from hwflow.emit import engine, isa
 from hwflow.sim.engine import simulate
+from hwflow.stages.hardware import stream_traffic
 from tests.engine_graphs import KINDS, small_network
 from tests.graphs import random_image
 
@@ -32,6 +33,8 @@ def test_network(kind: str, stall_percent: int, tmp_path: Path) -> None:
         engine.check_trace(program, graph, frame.tags, frame.addrs, frame.data, expected)
         stored = frame.output.view(np.int8).reshape(graph.tensors["last"].shape)
         assert np.array_equal(stored, expected["last"])
+        # the traffic that reports give each layer adds up to what the engine counted
+        assert sum(stream_traffic(program.stream).values()) == frame.rd_bytes + frame.wr_bytes
 
 
 def test_cycles_follow_the_model(tmp_path: Path) -> None:
