@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -97,7 +99,7 @@ def build(
     console = Console()
     name = f"{chosen.model} {chosen.config or ''}".strip()
     title = f"hwflow build {name} for {board}: {folder}"
-    with terminal.LiveView(console, title, explain) as view:
+    with _resumable(), terminal.LiveView(console, title, explain) as view:
         records = runner.build(stages.STAGES, chosen, folder, until, view)
     failed = [record for record in records if record.status == "failed"]
     if failed:
@@ -144,7 +146,7 @@ def train(
     target = out or Path("runs") / f"{chosen.name}_{data.split(':')[0]}_{seed}"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Bar(*columns, console=Console()) as bar:
+    with _resumable(), Bar(*columns, console=Console()) as bar:
         tasks = {}
 
         def show(progress: Progress) -> None:
@@ -321,6 +323,18 @@ def root(
     """From a quantised neural network to a verified FPGA build, in one command."""
 
 
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C is no accident: say how to go on. (The command line parser would be silent.)"""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            "\ninterrupted; the same command goes on where it stopped", style="yellow"
+        )
+        raise typer.Exit(130) from None
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -338,9 +352,6 @@ def main() -> None:
     except HwflowError as problem:
         error.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        error.print("\ninterrupted; the same command goes on where it stopped", style="yellow")
-        sys.exit(130)
     except OSError as problem:
         place = f"{problem.filename}: " if problem.filename else ""
         error.print(f"error: {place}{problem.strerror or problem}", style="red", markup=False,

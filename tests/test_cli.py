@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -223,3 +224,23 @@ def test_make_refuses_another_python(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "is not Python 3.11 or 3.12; run make PYTHON=" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_build_says_how_to_go_on(tmp_path: Path, how: int) -> None:
+    words = ["build", "codenet", "--data", "digits:400", "--until", "train", "--out", "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import signal, sys\n"
+         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+         "from hwflow.cli import main\nmain()", *words],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/.partial").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on" in error
+    assert "Traceback" not in error
