@@ -65,6 +65,11 @@ async def ranks(dut):  # noqa: ANN001, ANN201
         dut.clear.value = 1
         await FallingEdge(dut.clk)
         dut.clear.value = 0
+    # after a reset no candidates of the program before are left to read
+    assert int(dut.total.value)
+    dut.rst.value = 1
+    await FallingEdge(dut.clk)
+    assert not int(dut.total.value)
 
 
 def test_peak_rank(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ module peak_rank (
       looked_q <= searching_q;
     end
     found <= stop && !rst;
+    // a host that changes programs must not read the candidates of the old one
+    if (rst) total <= '0;
+    else if (stop) total <= (sum >= LIMIT) ? LIMIT[6:0] : sum[6:0];
   end
   always_ff @(posedge clk) begin
     if (search) value_q <= 8'h7f;
@@ -73,7 +76,6 @@ module peak_rank (
     if (stop) begin
       threshold <= looked_value_q;
       ties <= LIMIT[6:0] - above_q;
-      total <= (sum >= LIMIT) ? LIMIT[6:0] : sum[6:0];
     end
   end
 endmodule

@@ -11,16 +11,16 @@ module fifo #(
     parameter int unsigned DEPTH = 32,  // words, a power of two
     localparam int unsigned LEVEL_W = $clog2(DEPTH) + 1
 ) (
-    input  logic               clk,
-    input  logic               rst,
+    input  wire logic               clk,
+    input  wire logic               rst,
     // in
-    input  logic               in_valid,
-    input  logic [WIDTH-1:0]   in_data,
+    input  wire logic               in_valid,
+    input  wire logic [WIDTH-1:0]   in_data,
     output logic                    in_ready,
     // out
     output logic                    out_valid,
     output logic [WIDTH-1:0]        out_data,
-    input  logic               out_ready,
+    input  wire logic               out_ready,
     output logic [LEVEL_W-1:0]      level
 );
   localparam int unsigned INDEX_W = $clog2(DEPTH);

@@ -68,7 +68,7 @@ module engine_axi #(
 );
   localparam int unsigned COUNT_W = $clog2(RING_WORDS) + 1;
 
-  if (ACT_WORDS > 65535 || COUNT_W > 13) begin : g_illegal
+  if (ACT_WORDS > 65535 || COUNT_W != 13) begin : g_illegal
     engine_axi_act_words_and_ring_words_must_fit_the_fields u_illegal ();
   end
 

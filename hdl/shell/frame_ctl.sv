@@ -153,7 +153,7 @@ module frame_ctl (
     end else begin
       if (state_q == KICK || state_q == RUN) begin
         cycles_q <= cycles_q + 32'd1;
-        expired_q <= (watchdog != '0) && (cycles_q == watchdog);
+        expired_q <= (watchdog != '0) && (cycles_q >= watchdog);
       end
       if (read_beat) rd_beats_q <= rd_beats_q + 29'd1;
       if (write_beat) wr_beats_q <= wr_beats_q + 29'd1;

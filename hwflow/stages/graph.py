@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwflow.build import Context, Outcome
+from hwflow.errors import DataError
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import read_json, write_json
 
@@ -34,12 +35,21 @@ def graph_folders(ctx: Context) -> dict[str, Path]:
 
 
 def images(ctx: Context, graph: Graph, count: int) -> np.ndarray:
-    """`count` photographs of the build, uint8 (N, C, H, W); seeded noise for a foreign file."""
+    """`count` photographs of the build, uint8 (N, C, H, W); seeded noise for a foreign file.
+
+    Raises DataError when the test split holds fewer.
+    """
     import numpy as np
 
     if ctx.made("data"):
         with np.load(ctx.folder("data") / "tiles.npz") as tiles:
-            return tiles["images"][:count]
+            found = tiles["images"][:count]
+        if len(found) < count:
+            raise DataError(
+                f"the test split has {len(found)} photographs, {count} are to be compared; give "
+                "more data, or lower --tiles and --frames"
+            )
+        return found
     tensor = graph.tensors[graph.inputs[0]]
     rng = np.random.default_rng(ctx.options.seed)
     shape = (count, *tensor.shape)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwflow import boards
 from hwflow.build import Context, Outcome
-from hwflow.errors import GraphError, ResourceError, VerifyError
+from hwflow.errors import ConfigError, GraphError, ResourceError, VerifyError
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import write_json
@@ -177,6 +177,11 @@ def run_frames(
     from hwflow.emit.engine import check_trace, compile_graph
     from hwflow.sim.engine import simulate
 
+    if board.bytes_per_cycle % 1:
+        raise ConfigError(
+            f"board {board.name}: its memory gives {board.bytes_per_cycle:g} bytes a cycle; the "
+            "DDR model takes whole bytes, choose a sustained rate that is a multiple of the clock"
+        )
     program = compile_graph(graph, engine_params(board))
     if stream != program.stream:
         raise VerifyError(f"{name}: program.bin is not what the compiler makes now; build again")
