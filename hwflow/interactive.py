@@ -59,8 +59,8 @@ def simulate(run: Path, paths: Sequence[Path]) -> tuple[Found, ...]:
 def photograph(path: Path, height: int, width: int) -> np.ndarray:
     """A picture file as uint8 (3, height, width)."""
     try:
-        with Image.open(path) as picture:
-            picture = picture.convert("RGB")
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
     except FileNotFoundError as error:
         raise DataError(f"the photograph {path} does not exist; check the path") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Layout:
     steps: Mapping[int, str] = field(default_factory=dict)  # descriptor -> name, for messages
 
     @classmethod
-    def of(cls, raw: Mapping[str, object]) -> Layout:
+    def of(cls, raw: Mapping[str, Any]) -> Layout:
         """From the content of layout.json. Raises DriverError naming what is missing in it."""
         try:
             channels, height, width = raw["input_shape"]

@@ -7,7 +7,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -16,6 +16,9 @@ from matplotlib.patches import Rectangle
 
 from hwflow.report.schema import Resources
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 PALETTE = {
     "conv": "#7b3294", "pw": "#2166ac", "dw": "#1b9e77", "deform_dw": "#d95f02",
     "maxpool": "#a6761d", "peaks": "#e7298a", "load": "#737373", "store": "#737373",
@@ -23,7 +26,7 @@ PALETTE = {
 OTHER = "#9e9ac8"
 INK, GRID, FOUND, TRUTH = "#1f2933", "#d5dbe1", "#00e676", "#ffffff"
 SCORE, MOST = 0.3, 10
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": GRID, "axes.spines.top": False,
     "axes.spines.right": False, "svg.hashsalt": "hwflow", "svg.fonttype": "none",

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import cocotb
 import numpy as np
-from cocotb.handle import HierarchyObject
 from cocotb.task import bridge
 
 from hwflow.driver import Accelerator, Layout
-from hwflow.sim.host import SimMemory, SimRegisters, power_up
+from hwflow.sim.host import Bench, SimMemory, SimRegisters, power_up
 
 
-def run_frames(dut: HierarchyObject, job: Path) -> None:
+def run_frames(dut: Bench, job: Path) -> None:
     """Run every image of the job through the driver; writes frames.json (in a bridge thread)."""
     asked = json.loads(job.read_text())
     folder = job.parent
@@ -59,7 +58,7 @@ def run_frames(dut: HierarchyObject, job: Path) -> None:
 
 
 @cocotb.test()
-async def frames(dut: HierarchyObject) -> None:
+async def frames(dut: Bench) -> None:
     """All frames of the job, one after the other without a reset."""
     job = Path(os.environ["HWFLOW_JOB"])
     asked = json.loads(job.read_text())

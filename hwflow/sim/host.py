@@ -9,9 +9,10 @@ an access has been done or the interrupt rises.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-from cocotb.handle import HierarchyObject
+from cocotb.handle import LogicObject, PackedObject
 from cocotb.task import resume
 from cocotb.triggers import First, RisingEdge, Timer, ValueChange
 
@@ -24,7 +25,30 @@ DDR_BYTES = 1 << 24
 ALIGN = 128
 
 
-async def power_up(dut: HierarchyObject) -> None:
+class Bench(Protocol):
+    """The variables of the bench that Python sets and reads; tb_engine.sv says what they mean."""
+
+    h_reset_n: LogicObject
+    h_reg_req: LogicObject
+    h_reg_write: LogicObject
+    h_reg_addr: PackedObject[Any]
+    h_reg_wdata: PackedObject[Any]
+    h_reg_ack: LogicObject
+    h_reg_rdata: PackedObject[Any]
+    h_reg_resp: PackedObject[Any]
+    h_mem_req: LogicObject
+    h_mem_write: LogicObject
+    h_mem_addr: PackedObject[Any]
+    h_mem_bytes: PackedObject[Any]
+    h_mem_ack: LogicObject
+    h_stall_percent: PackedObject[Any]
+    h_fault_on: LogicObject
+    h_trace: LogicObject
+    h_irq: LogicObject
+    h_cycle: PackedObject[Any]
+
+
+async def power_up(dut: Bench) -> None:
     """Hold the reset for a few cycles, then release it; no stalls, no faults."""
     dut.h_reset_n.value = 0
     dut.h_stall_percent.value = 0
@@ -34,7 +58,7 @@ async def power_up(dut: HierarchyObject) -> None:
     await Timer(5 * CLOCK_NS, "ns")
 
 
-async def access(dut: HierarchyObject, write: bool, offset: int, value: int = 0) -> tuple[int, int]:
+async def access(dut: Bench, write: bool, offset: int, value: int = 0) -> tuple[int, int]:
     """One access of the AXI4-Lite port: (data, response)."""
     dut.h_reg_write.value = int(write)
     dut.h_reg_addr.value = offset
@@ -47,7 +71,7 @@ async def access(dut: HierarchyObject, write: bool, offset: int, value: int = 0)
 class SimRegisters:
     """The registers through the simulated AXI4-Lite port."""
 
-    def __init__(self, dut: HierarchyObject) -> None:
+    def __init__(self, dut: Bench) -> None:
         self._dut = dut
 
     def read(self, offset: int) -> int:
@@ -95,7 +119,7 @@ class SimBuffer:
 class SimMemory:
     """The simulated DDR; bytes pass through the file given to the simulator as +host_file."""
 
-    def __init__(self, dut: HierarchyObject, mailbox: Path) -> None:
+    def __init__(self, dut: Bench, mailbox: Path) -> None:
         self._dut, self._mailbox = dut, mailbox
         self._next = DDR_BASE
 

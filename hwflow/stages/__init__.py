@@ -7,6 +7,8 @@ functions import what they need when they run.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hwflow.build import Stage
 from hwflow.stages import deploy, graph, hardware, summary, tools, torch_half
 from hwflow.stages.options import BuildOptions
@@ -14,7 +16,7 @@ from hwflow.stages.options import BuildOptions
 __all__ = ["NAMES", "STAGES"]
 
 
-def _board(options: BuildOptions) -> list:
+def _board(options: BuildOptions) -> list[Path]:
     return [options.board_file]
 
 

@@ -41,9 +41,11 @@ def images(ctx: Context, graph: Graph, count: int) -> np.ndarray:
     """
     import numpy as np
 
+    from hwflow.ops.types import int_type
+
     if ctx.made("data"):
         with np.load(ctx.folder("data") / "tiles.npz") as tiles:
-            found = tiles["images"][:count]
+            found: np.ndarray = tiles["images"][:count]
         if len(found) < count:
             raise DataError(
                 f"the test split has {len(found)} photographs, {count} are to be compared; give "
@@ -51,9 +53,10 @@ def images(ctx: Context, graph: Graph, count: int) -> np.ndarray:
             )
         return found
     tensor = graph.tensors[graph.inputs[0]]
+    dtype = int_type(tensor)
     rng = np.random.default_rng(ctx.options.seed)
     shape = (count, *tensor.shape)
-    return rng.integers(tensor.dtype.lo, tensor.dtype.hi, shape, endpoint=True)
+    return rng.integers(dtype.lo, dtype.hi, shape, endpoint=True)
 
 
 def lower(ctx: Context) -> Outcome:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwflow import boards
 from hwflow.build import Context, Outcome
@@ -108,7 +108,8 @@ def sim(ctx: Context) -> Outcome:
     if "speed" in folders:
         timed = _simulate(ctx, board, folders["speed"], 1, "speed")
     runs = [main] if timed is main else [main, timed]
-    np.savez(ctx.work / "frames.npz", **main.arrays)
+    arrays: Mapping[str, Any] = main.arrays  # none of the names is a parameter of savez
+    np.savez(ctx.work / "frames.npz", **arrays)
     write_json(
         ctx.work / "result.json",
         {
@@ -236,7 +237,7 @@ def performance(board: Board, run: Run) -> dict[str, object]:
 
 def layer_rows(
     program: Program, graph: Graph, cycles: Mapping[int, int], candidates: int
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """One row a node in order of execution: cycles of its descriptors, and its DDR traffic.
 
     The traffic is that of the program: its descriptors, weights and records, the words of LOAD and
@@ -244,7 +245,7 @@ def layer_rows(
     """
     nodes = {node.name: node for node in graph.nodes}
     traffic = stream_traffic(program.stream)
-    rows: dict[str, dict[str, object]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for step in program.steps:
         row = rows.setdefault(
             step.node,

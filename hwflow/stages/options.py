@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwflow import boards
+from hwflow import boards, resources
 from hwflow.errors import ConfigError
 
 CONFIGS = ("a", "b", "c", "d", "e")
@@ -46,7 +46,7 @@ class BuildOptions:
     @property
     def board_file(self) -> Path:
         """The board's TOML file."""
-        return boards.resources.path("boards") / f"{self.board}.toml"
+        return resources.path("boards") / f"{self.board}.toml"
 
     @property
     def weights(self) -> Path | None:

@@ -33,7 +33,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote."""
-    return json.loads(path.read_text())
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
 
 
 def data_state(options: BuildOptions) -> dict[str, str]:
@@ -59,6 +60,7 @@ def data(ctx: Context) -> Outcome:
     from hwflow import data as sources
     from hwflow.models import codenet
 
+    assert options.config is not None  # it is None for a file only
     size = codenet.config(options.config).input_size
     ctx.say(f"reading {options.data} at {size} pixels")
     test = sources.load(options.data, "test", size, options.cache)
@@ -179,6 +181,7 @@ def _untrained(ctx: Context) -> CoDeNet:
         count = UNTRAINED_PIXELS // (file["images"].shape[-1] ** 2)
         images = to_input(file["images"][:count])
     torch.manual_seed(options.seed)
+    assert options.config is not None  # it is None for a file only
     model = codenet.CoDeNet(codenet.config(options.config, classes))
     with torch.no_grad():
         # A fresh network has dilation 1 everywhere, which would leave its hardware untested.

@@ -11,7 +11,7 @@ import hwflow
 from hwflow.boards import Board
 from hwflow.errors import ConfigError, ToolError
 from hwflow.plan import Command, Plan
-from hwflow.report.schema import Resources, Timing, Used
+from hwflow.report.schema import Kind, Resources, Timing, Used
 from hwflow.toolchain.render import render
 
 PROGRAM = "vivado"
@@ -68,7 +68,7 @@ def project(
 
 def wrapper(core: str, board: Board, values: Mapping[str, int]) -> str:
     """Plain Verilog around the core whose SystemVerilog text is given."""
-    ports = []
+    ports: list[dict[str, str]] = []
     seen = set()
     for direction, msb, name in _PORT.findall(core):
         seen.add(name)
@@ -193,9 +193,9 @@ def _field(text: str, name: str) -> str:
     return found[1]
 
 
-def _kind(text: str) -> str:
+def _kind(text: str) -> Kind:
     state = _field(text, "Design State")
-    kinds = {"Routed": "post-route", "Synthesized": "post-synthesis estimate"}
+    kinds: dict[str, Kind] = {"Routed": "post-route", "Synthesized": "post-synthesis estimate"}
     for word, kind in kinds.items():
         if word in state:
             return kind

@@ -13,11 +13,11 @@ from hwflow import resources
 from hwflow.boards import Board
 from hwflow.errors import ConfigError, ResourceError, ToolError
 from hwflow.plan import PYTHON, Command, Plan
-from hwflow.report.schema import Resources, Used
+from hwflow.report.schema import Kind, Resources, Used
 from hwflow.toolchain.render import render
 
 FAMILIES = ("xc7",)
-KIND = "post-synthesis estimate"
+KIND: Kind = "post-synthesis estimate"
 
 # LUT sites a cell takes (UG953: a RAM32M is four LUTs, a dual-port bit two); an inverter that
 # is left over takes one like any LUT1.

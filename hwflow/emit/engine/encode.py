@@ -19,6 +19,7 @@ from hwflow.emit.engine.program import (
 )
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
+from hwflow.ops.types import int_type
 
 
 @dataclass
@@ -147,7 +148,7 @@ class Encoder:
     ) -> None:  # fmt: skip
         weight = self.graph.const(node, "weight")[list(channels)]
         weight = weight.reshape(len(channels), -1)
-        smap = self.graph.tensors[node.output].dtype.bits == 3
+        smap = int_type(self.graph.tensors[node.output]).bits == 3
         if smap:
             self.smap = node.output
         self.conv(

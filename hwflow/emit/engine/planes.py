@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hwflow.emit import isa
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
+from hwflow.ops.types import int_type
 
 VIEW_OPS = ("slice", "concat", "shuffle", "upsample")
 
@@ -150,4 +151,4 @@ def whole(graph: Graph, name: str) -> View:
     tensor = graph.tensors[name]
     planes = tuple(Plane(name, c, 0) for c in range(tensor.shape[0]))
     height, width = tensor.shape[1:] if len(tensor.shape) == 3 else (1, 1)
-    return View(planes, height, width, tensor.dtype.signed)
+    return View(planes, height, width, int_type(tensor).signed)

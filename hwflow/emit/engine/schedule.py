@@ -4,6 +4,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hwflow.emit import isa
 from hwflow.emit.engine.encode import Encoder
@@ -20,6 +21,7 @@ from hwflow.emit.engine.program import SMAP_WORDS, EngineParams, Program
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
 from hwflow.ops.maxpool import MaxpoolAttrs
+from hwflow.ops.types import int_type
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Scheduler:
         words = height * width // isa.LANES
         addrs = self.memory.take(channels, words, node.name, contiguous)
         planes = tuple(Plane(node.output, c, a) for c, a in enumerate(addrs))
-        self.views[node.output] = View(planes, height, width, tensor.dtype.signed)
+        self.views[node.output] = View(planes, height, width, int_type(tensor).signed)
         return self.views[node.output]
 
     def need(self, tensor: str) -> tuple[int, int]:
@@ -105,7 +107,7 @@ class Scheduler:
             )
         addrs = self.memory.take(channels, words, name)
         planes = tuple(Plane(name, c, a) for c, a in enumerate(addrs))
-        self.views[name] = View(planes, height, width, tensor.dtype.signed)
+        self.views[name] = View(planes, height, width, int_type(tensor).signed)
         for plane in planes:
             self.load(name, plane.channel, plane.addr, 0, words)
 
@@ -193,10 +195,10 @@ class Scheduler:
             self.encoder.conv(
                 node, columns, weights, channels, dst, groups=groups, first_word=offset,
                 macs=out_c * in_c * 9 * groups * isa.LANES, geometry=geometry,
-                signed=self.graph.tensors[node.inputs[0]].dtype.signed,
+                signed=int_type(self.graph.tensors[node.inputs[0]]).signed,
             )  # fmt: skip
             if pool:
-                conv_view = View((), out_h, out_w, self.graph.tensors[node.output].dtype.signed)
+                conv_view = View((), out_h, out_w, int_type(self.graph.tensors[node.output]).signed)
                 pool_offset = first * out_view.width // isa.LANES
                 self.encoder.depthwise(
                     pool, "POOL", conv_view, [a - offset for a in conv_buf], channels,
@@ -251,7 +253,7 @@ class Scheduler:
         """1x1 then depthwise, `step` channels at a time, through one small buffer."""
         channels, size = self.need(node.output)
         _, height, width = self.graph.tensors[node.output].shape
-        signed = self.graph.tensors[node.output].dtype.signed
+        signed = int_type(self.graph.tensors[node.output]).signed
         out = self.store(follower)
         buffer = self.memory.take(min(step, channels), size, node.name)
         src = [p.addr for p in view.planes]
@@ -273,7 +275,7 @@ class Scheduler:
         src = [p.addr for p in view.planes]
         channels, size = self.need(node.output)
         follower = self.only_consumer(node.output, "pw")
-        if follower is not None and self.graph.tensors[follower.output].dtype.bits == 3:
+        if follower is not None and int_type(self.graph.tensors[follower.output]).bits == 3:
             follower = None  # the dilation map is filled from its first word on, not by bands
         if follower is not None and not self.memory.fits(
             [(channels, size), self.need(follower.output)]
@@ -288,7 +290,7 @@ class Scheduler:
     def row_split(self, node: Node, follower: Node, view: View) -> None:
         """Depthwise then 1x1, a band of rows at a time, through one small buffer."""
         channels, height, width = self.graph.tensors[node.output].shape
-        signed = self.graph.tensors[node.output].dtype.signed
+        signed = int_type(self.graph.tensors[node.output]).signed
         out = self.store(follower)
         step = 2 if width == 8 else 1
         bands = [n for n in range(step, height, step)
@@ -349,11 +351,12 @@ class Scheduler:
         if node.attrs.k != isa.CANDIDATES:
             raise GraphError(f"{node.name}: the engine keeps {isa.CANDIDATES} candidates, not "
                              f"{node.attrs.k}")  # fmt: skip
+        fields: Mapping[str, Any] = geometry  # of the descriptor: none is a parameter of emit
         self.encoder.emit(
             "PEAK", node.name, model=None, in_signed=1, classes=len(hm.planes),
             hm=hm.planes[0].addr, w=wh.planes[0].addr, h=wh.planes[1].addr,
             reg_x=reg.planes[0].addr, reg_y=reg.planes[1].addr,
-            ideal=6 * len(hm.planes) * groups, **geometry,
+            ideal=6 * len(hm.planes) * groups, **fields,
         )  # fmt: skip
         self.finish(node)
 

@@ -10,6 +10,7 @@ from hwflow.emit.engine.planes import VIEW_OPS
 from hwflow.emit.engine.program import Program
 from hwflow.errors import VerifyError
 from hwflow.ir import Graph
+from hwflow.ops.types import int_type
 from hwflow.verify import compare
 
 
@@ -61,7 +62,7 @@ def check_trace(
         if len(np.unique(index)) != len(index):
             raise VerifyError(f"{step.node} (descriptor {step.tag}): wrote a word twice")
         values = data[rows].astype(np.int64)
-        if graph.tensors[step.tensor].dtype.signed:
+        if int_type(graph.tensors[step.tensor]).signed:
             values = (values ^ 0x80) - 0x80
         found[step.tensor].reshape(-1, isa.LANES)[index] = values
     for name in (*graph.inputs, *(n.output for n in graph.nodes)):
