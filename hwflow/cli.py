@@ -121,8 +121,8 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; an interrupted run goes on there.")
     ] = None,
-    float_steps: Annotated[int, typer.Option(help="Steps in floating point.")] = 6000,
-    qat_steps: Annotated[int, typer.Option(help="Steps of quantisation-aware training.")] = 2000,
+    float_steps: Annotated[int, typer.Option(help="Steps in floating point.")] = 7200,
+    qat_steps: Annotated[int, typer.Option(help="Steps of quantisation-aware training.")] = 600,
     size: Annotated[int | None, typer.Option(help="Side of the test images in pixels.")] = None,
     plain_dw: Annotated[
         bool, typer.Option("--plain-dw", help="Plain depthwise layers (the ablation).")
