@@ -93,6 +93,8 @@ def test_driver_runs_alone_on_a_board(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "driver", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "pynq.py").write_text(FAKE_PYNQ)
     (tmp_path / "layout.json").write_text(json.dumps(layout()))
+    for name in ("design.bit", "design.hwh"):
+        (tmp_path / name).write_bytes(b"")
     done = subprocess.run(
         [sys.executable, "-c", ON_THE_BOARD], cwd=tmp_path, capture_output=True, text=True,
         check=False, timeout=60,

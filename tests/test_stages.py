@@ -118,7 +118,8 @@ def deploy(run: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "deploy"
     shutil.copytree(run / "bitstream/deploy", folder)
     shutil.copyfile(Path(__file__).parent / "fake_pynq.py", folder / "pynq.py")
-    (folder / "small.bit").write_bytes(b"")
+    for name in ("small.bit", "small.hwh"):
+        (folder / name).write_bytes(b"")
     expected = json.loads((folder / "expected.json").read_text())
     (folder / "answer.json").write_text(json.dumps(expected["candidates"]))
     return folder
@@ -133,7 +134,7 @@ def test_deploy_folder_runs_and_compares(deploy: Path) -> None:
     done = on_board(deploy)
     assert done.returncode == 0, done.stderr
     assert "as expected: yes" in done.stdout
-    assert len((deploy / "run.py").read_text().splitlines()) <= 17
+    assert len((deploy / "run.py").read_text().splitlines()) <= 19
     answer = json.loads((deploy / "answer.json").read_text())
     answer[0][0] -= 1
     (deploy / "answer.json").write_text(json.dumps(answer))
@@ -149,6 +150,20 @@ def test_deploy_folder_needs_its_own_program(deploy: Path) -> None:
     done = on_board(deploy)
     assert done.returncode != 0
     assert "is not the one of layout.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"), [("pynq.py", "the package pynq is not installed; run this on a board"),
+                       ("small.bit", "small.bit does not exist; Vivado makes it"),
+                       ("small.hwh", "small.hwh does not exist; Vivado makes it")],
+)
+def test_deploy_folder_says_what_is_missing(deploy: Path, gone: str, said: str) -> None:
+    (deploy / gone).unlink()
+    done = on_board(deploy)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_deploy_folder_is_complete_and_honest(deploy: Path) -> None:

@@ -7,9 +7,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-from pynq import MMIO, Overlay, allocate
+
+try:
+    from pynq import MMIO, Overlay, allocate
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"the package {error.name} is not installed; run this on a board with a PYNQ image, as "
+        "root, with the Python of that image"
+    ) from error
 
 from . import regmap
+from .accelerator import DriverError
 
 REGISTER_BYTES = 256
 POLL_S = 0.0002
@@ -68,10 +76,17 @@ class BoardMemory:
 def open_board(bitstream: Path, block: str = "engine") -> tuple[BoardRegisters, BoardMemory]:
     """Load the overlay (NAME.bit with NAME.hwh beside it) and find the accelerator in it.
 
-    block: name, or the beginning of it, of the accelerator in the block design.
+    block: name, or the beginning of it, of the accelerator in the block design. Raises DriverError
+    if a file or the block is missing.
     """
+    for path in (Path(bitstream), Path(bitstream).with_suffix(".hwh")):
+        if not path.is_file():
+            raise DriverError(f"{path} does not exist; Vivado makes it: copy it here")
     overlay = Overlay(str(bitstream))
     found = [name for name in overlay.ip_dict if name.startswith(block)]
     if len(found) != 1:
-        raise KeyError(f"{bitstream}: no single block named {block}* among {list(overlay.ip_dict)}")
+        raise DriverError(
+            f"{bitstream}: no single block named {block}* among {list(overlay.ip_dict)}; take the "
+            ".bit and .hwh that the Vivado project made"
+        )
     return BoardRegisters(int(overlay.ip_dict[found[0]]["phys_addr"])), BoardMemory()
