@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import signal
 import sys
@@ -139,7 +140,7 @@ def train(
 
     from hwflow.stages.options import options
 
-    chosen = options(model, "pynq-z2", config, data)
+    chosen = options(model, "pynq-z2", config, data, seed=seed)
     from hwflow.train import TrainOptions
     from hwflow.train import train as run
 
@@ -346,6 +347,9 @@ def main() -> None:
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII locale must not end a build
     error = Console(stderr=True, highlight=False)
     try:
         app()

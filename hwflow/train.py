@@ -527,6 +527,8 @@ def _device(name: str) -> torch.device:
 def _check(options: TrainOptions) -> None:
     if options.float_steps < 1 or options.qat_steps < 0:
         raise ConfigError("train: float_steps must be at least 1 and qat_steps at least 0")
+    if options.threads is not None and options.threads < 1:
+        raise ConfigError(f"train: threads {options.threads}: give at least 1, or leave it out")
     for crops in options.float_crops + options.qat_crops:
         bad_scale = not 0 < crops.scale[0] <= crops.scale[1]
         if crops.size <= 0 or crops.size % 32 or crops.batch < 1 or crops.share <= 0 or bad_scale:

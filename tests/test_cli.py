@@ -59,8 +59,11 @@ def test_no_command_shows_help(tmp_path: Path) -> None:
         (["build", "codenet", "--require", "money"], ["--require 'money'", "bitstream"]),
         (["build", "codenet", "--data", "cats"], ["--data 'cats'", "voc:PATH"]),
         (["build", "codenet", "--tiles", "1"], ["--frames 2", "--tiles 1"]),
-        (["build", "codenet", "--checkpoint", "no.safetensors"], ["no.safetensors does not exist",
+        (["build", "codenet", "--checkpoint", "no.safetensors"], ["no.safetensors is not a file",
                                                                    "hwflow train"]),
+        (["build", "codenet", "--seed", "-1"], ["--seed -1", "0 to 4294967295"]),
+        (["train", "codenet", "--seed", "-1"], ["--seed -1", "0 to 4294967295"]),
+        (["train", "codenet", "--threads", "0"], ["threads 0", "at least 1"]),
         (["build", "./no.onnx"], ["no.onnx does not exist"]),
         (["build", "no.onnx"], ["no.onnx does not exist"]),
         (["build", "./x.onnx", "--config", "b"], ["--config and --checkpoint belong to our"]),
@@ -162,6 +165,13 @@ def test_photograph_is_read_cut_and_resized(tmp_path: Path) -> None:
     for name in ("cut.png", "text.png"):
         with pytest.raises(DataError, match=f"{name} cannot be read"):
             photograph(tmp_path / name, 64, 64)
+
+
+def test_an_ascii_terminal_is_no_accident(tmp_path: Path) -> None:
+    done = hwflow("build", "codenet", "--data", "digits:4", "--until", "data", "--out", "run",
+                  cwd=tmp_path, LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0, done.stderr
+    assert "data" in done.stdout
 
 
 def test_boards_and_report_of_a_run(tmp_path: Path) -> None:

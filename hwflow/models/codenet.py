@@ -286,7 +286,7 @@ def save_checkpoint(model: CoDeNet, path: Path, meta: dict) -> None:
 
 def load_checkpoint(path: Path) -> tuple[CoDeNet, dict]:
     """The model (on the CPU, evaluation mode) and meta; DataError if the file is not of ours."""
-    rule = "expected a file written by save_checkpoint()"
+    rule = "expected a checkpoint that `hwflow train` wrote"
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {})["hwflow"])

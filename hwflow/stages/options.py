@@ -14,6 +14,7 @@ from hwflow.errors import ConfigError
 CONFIGS = ("a", "b", "c", "d", "e")
 DEFAULT_CONFIG = "b"
 REQUIRABLE = ("bitstream",)
+SEEDS = 2**32
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -91,6 +92,7 @@ def options(
         raise ConfigError(
             f"--frames {frames} of --tiles {tiles}: give 1 <= frames <= tiles (default 2 of 8)"
         )
+    check_seed(seed)
     for name in require:
         if name not in REQUIRABLE:
             raise ConfigError(f"--require {name!r} is not known; use {', '.join(REQUIRABLE)}")
@@ -116,7 +118,7 @@ def options(
         raise ConfigError(f"--config {config!r} is not known; use one of {', '.join(CONFIGS)}")
     if checkpoint is not None and not checkpoint.is_file():
         raise ConfigError(
-            f"--checkpoint {checkpoint} does not exist; `hwflow train {model} --config {config}` "
+            f"--checkpoint {checkpoint} is not a file; `hwflow train {model} --config {config}` "
             "makes one"
         )
     if data.partition(":")[0] not in ("trees", "voc", "digits"):
@@ -125,6 +127,12 @@ def options(
         model, config, board, None, data, checkpoint.resolve() if checkpoint else None, seed,
         tiles, frames, require, allow_negative_slack, cache,
     )
+
+
+def check_seed(seed: int) -> None:
+    """ConfigError unless every random generator of the flow takes this seed."""
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"--seed {seed}: give 0 to {SEEDS - 1} (default 0)")
 
 
 def default_out(chosen: BuildOptions) -> Path:
