@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hwflow.emit.isa import Field
     from hwflow.ir import Graph
 
-HLS_TILES_512 = 2  # at 512 pixels a photograph takes the C++ engine about four times as long
 HEADS = ("hm", "wh", "reg")
 SPILLING = ("c", "d", "e")  # their maps do not fit the engine's activation memory in one piece
 
@@ -45,8 +44,6 @@ def hls(ctx: Context) -> Outcome:
 
     graph = Graph.load(graph_folders(ctx)["main"])
     batch = images(ctx, graph, ctx.options.tiles)
-    if graph.tensors[graph.inputs[0]].shape[1] > 256:
-        batch = batch[:HLS_TILES_512]
     source = graph.inputs[0]
     ctx.say("writing C++")
     emit.write(graph, ctx.work, boards.load(ctx.options.board), {source: batch[0]})
