@@ -187,8 +187,8 @@ def test_the_page_of_a_build_that_failed_early(tmp_path: Path) -> None:
     assert text.count("not measured") == 4
 
 
-def shown(table: object) -> str:
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+def shown(table: object, width: int = 160) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(table)
     return console.export_text()
 
@@ -205,6 +205,15 @@ def test_terminal_table_and_difference(tmp_path: Path) -> None:
     text = shown(terminal.difference(a, b))
     assert re.search(r"cycles per frame.*1,000.*1,100.*\+100 \(\+10\.0 %\)", text)
     assert re.search(r"LUT.*post-synthesis estimate beside post-route", text)
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80])
+def test_no_number_is_cut_off(tmp_path: Path, width: int) -> None:
+    long = content()
+    long["accuracy"] = {**long["accuracy"], "value": 0.18162545774718347}
+    report = schema.read(write(tmp_path, long))
+    for table in (terminal.numbers(report), terminal.difference(report, report)):
+        assert "…" not in shown(table, width)
 
 
 def test_git_commit_of_files(tmp_path: Path) -> None:

@@ -106,9 +106,9 @@ def numbers(report: Report) -> Table:
     """The numbers of a build, each with its kind; what was not measured says why."""
     table = Table(title=f"{report.model} {report.config or ''} on {report.board}".strip(),
                   title_justify="left", show_edge=False, pad_edge=False)
-    table.add_column("number")
-    table.add_column("value", justify="right")
-    table.add_column("kind", style="dim")
+    table.add_column("number", overflow="fold")
+    table.add_column("value", justify="right", overflow="fold")  # never half a number
+    table.add_column("kind", style="dim", overflow="fold")
 
     def row(name: str, value: str | None, kind: str | None) -> None:
         table.add_row(name, value or Text("not measured", "yellow"), kind or "")
@@ -147,7 +147,8 @@ def difference(a: Report, b: Report) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     names = [" ".join(part for part in (r.model, r.config, r.board) if part) for r in (a, b)]
     for title in ("number", f"A: {names[0]}", f"B: {names[1]}", "B - A", "note"):
-        table.add_column(title, justify="left" if title in ("number", "note") else "right")
+        table.add_column(title, justify="left" if title in ("number", "note") else "right",
+                         overflow="fold")
     left, right = _values(a), _values(b)
     for name in left:
         (one, kind_one), (two, kind_two) = left[name], right[name]
@@ -173,6 +174,7 @@ def _values(report: Report) -> dict[str, tuple[float | None, str | None]]:
         one = getattr(used, name)
         values[name.upper()] = (one.used if one else None, used.kind)
     values["Fmax, MHz"] = (report.timing.fmax_mhz, report.timing.kind)
-    values["accuracy"] = (report.accuracy.value, report.accuracy.metric)
-    values["accuracy, float"] = (report.accuracy.float_value, report.accuracy.metric)
+    for name, value in (("accuracy", report.accuracy.value),
+                        ("accuracy, float", report.accuracy.float_value)):
+        values[name] = (None if value is None else round(value, 4), report.accuracy.metric)
     return values
