@@ -194,7 +194,7 @@ def _stage(
         )
     except (HwflowError, OSError) as error:
         message = str(error) if isinstance(error, HwflowError) else disk_error(error, out)
-        with _logging(log, "a"):
+        with contextlib.suppress(OSError), _logging(log, "a"):
             LOG.error("%s", message)
         return Record(
             stage.name, "failed", time.monotonic() - start, "", message, (), log
@@ -240,8 +240,10 @@ def key_parts(
         if _made(records.get(name)):
             files = json.loads((out / ".stamps" / f"{name}.json").read_text())["files"]
             parts |= {f"input {name}/{file}": digest for file, digest in files.items()}
-    for path in sorted(source_files(stage.modules)):
-        relative = path.relative_to(Path(hwflow.__file__).parent)
+    root = Path(hwflow.__file__).parent
+    own = _module_files(root, stage.run.__module__)  # the stage itself, without all it may call
+    for path in sorted({*source_files(stage.modules), *own}):
+        relative = path.relative_to(root)
         parts[f"code hwflow/{relative.as_posix()}"] = sha256(path)
     for folder in stage.folders:
         top, _, rest = folder.partition("/")
@@ -352,7 +354,7 @@ def source_files(modules: Iterable[str]) -> set[Path]:
         if path in files:
             continue
         files.add(path)
-        for name in _imports(path):
+        for name in _imports(root, path):
             open_files += _module_files(root, name)
     # Templates are code of the package they lie in.
     folders = {path.parent / "templates" for path in files}
@@ -371,14 +373,17 @@ def _module_files(root: Path, name: str) -> list[Path]:
     return []
 
 
-def _imports(path: Path) -> set[str]:
+def _imports(root: Path, path: Path) -> set[str]:
+    package = ("hwflow", *path.relative_to(root).parent.parts)
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            names.add(module)
+            names |= {f"{module}.{alias.name}" for alias in node.names}
     return {name for name in names if name.startswith("hwflow")}
 
 
@@ -413,11 +418,18 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk may cut short: what the stage itself could not write is the error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: the default prints a traceback."""
+
+
 @contextlib.contextmanager
 def _logging(log: Path, mode: str = "w") -> Iterator[None]:
     """Send what the package logs to the stage's log file."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    handler = _LogFile(log, mode=mode, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger, warned = logging.getLogger("hwflow"), logging.getLogger("py.warnings")
     level = logger.level
@@ -430,4 +442,5 @@ def _logging(log: Path, mode: str = "w") -> Iterator[None]:
         warned.removeHandler(handler)
         logger.removeHandler(handler)
         logger.setLevel(level)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -59,6 +60,11 @@ STAGES = (
     Stage("third", third, needs=("second",)),
     Stage("report", report, always=True),
 )
+
+
+def full_disk(ctx: Context) -> Outcome:
+    runner.LOG.info("a line that finds no room")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def statuses(records: tuple) -> list[str]:
@@ -138,6 +144,20 @@ def test_full_disk_fails_with_the_way_out(tmp_path: Path) -> None:
     records = build(STAGES, Options(fail="second"), tmp_path)
     assert records[1].status == "failed"
     assert "No space left on device; free some space" in (records[1].reason or "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_the_log_hides_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "logs").mkdir()
+    for name in ("first", "second", "third", "report"):
+        (tmp_path / "logs" / f"{name}.log").symlink_to("/dev/full")
+    stages = (replace(STAGES[0], run=full_disk), *STAGES[1:])
+    records = build(stages, Options(), tmp_path)
+    assert records[0].status == "failed"
+    assert "free some space or choose another --out" in str(records[0].reason)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_failure_keeps_the_earlier_result_for_its_own_options(tmp_path: Path) -> None:
