@@ -18,6 +18,8 @@ import pytest
 from hwflow import build as runner
 from hwflow.build import Context, Outcome, Stage, build, source_files
 from hwflow.errors import ConfigError, GraphError
+from hwflow.stages import STAGES as REAL_STAGES
+from hwflow.stages.options import BuildOptions
 
 
 @dataclass(frozen=True)
@@ -261,3 +263,20 @@ def test_other_state_counts(tmp_path: Path) -> None:
     build((replace(stage, options=()),), Options("a"), tmp_path)
     record = build((replace(stage, options=()),), Options("b"), tmp_path)[0]
     assert record.why == ("data folder changed",)
+
+
+def test_relative_imports_count() -> None:
+    """The driver imports its own files relatively; the simulation depends on all of them."""
+    names = {path.name for path in source_files(("hwflow.sim.frame_bench",))}
+    assert {"accelerator.py", "regmap.py"} <= names
+
+
+def test_a_stage_runs_again_when_its_own_file_changes(tmp_path: Path) -> None:
+    stages = {stage.name: stage for stage in REAL_STAGES}
+    options = BuildOptions(board="pynq-z2", config="b", model="codenet")
+    for name, file in (("synth", "tools.py"), ("data", "torch_half.py")):
+        parts = runner.key_parts(stages[name], options, tmp_path, {})
+        assert f"code hwflow/stages/{file}" in parts
+    assert "code hwflow/toolchain/yosys_run.py" in runner.key_parts(
+        stages["synth"], options, tmp_path, {}
+    )

@@ -65,8 +65,8 @@ STAGES: tuple[Stage, ...] = (
         files=_board,
     ),
     Stage(
-        "synth", tools.synth, modules=("hwflow.toolchain.yosys",), folders=("hdl",),
-        tools=("pyosys",), files=_board,
+        "synth", tools.synth, modules=("hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run"),
+        folders=("hdl",), tools=("pyosys",), files=_board,
     ),
     Stage(
         "bitstream", deploy.bitstream, needs=("data", "lower", "rtl", "sim"),
