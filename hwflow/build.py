@@ -306,7 +306,8 @@ def _why(
     try:
         stamp = json.loads(stamp_path.read_text())
         old, files = stamp["parts"], stamp["files"]
-        known = stamp["version"] == STAMP_VERSION and isinstance(old, dict)
+        known = stamp["version"] == STAMP_VERSION
+        known = known and isinstance(old, dict) and isinstance(files, dict)
         known = known and {"status", "seconds", "made", "reason"} <= set(stamp)
     except (ValueError, KeyError, TypeError):
         return None, ["its stamp is damaged"]

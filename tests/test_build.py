@@ -130,6 +130,13 @@ def test_damaged_stamp_is_not_trusted(tmp_path: Path, text: str) -> None:
     assert statuses(build(STAGES, Options(), tmp_path))[:2] == ["done", "cached"]
 
 
+def test_stamp_with_files_of_another_form_is_not_trusted(tmp_path: Path) -> None:
+    build(STAGES, Options(), tmp_path)
+    stamp = tmp_path / ".stamps/second.json"
+    stamp.write_text(json.dumps({**json.loads(stamp.read_text()), "files": []}))
+    assert statuses(build(STAGES, Options(), tmp_path))[1] == "done"
+
+
 def test_failure_names_the_stage_and_still_reports(tmp_path: Path) -> None:
     records = build(STAGES, Options(fail="first"), tmp_path)
     assert statuses(records) == ["failed", "skipped", "skipped", "done"]
