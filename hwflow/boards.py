@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -66,7 +66,7 @@ class Memory(_Strict):
     sustained_mb_s: PositiveFloat
     peak_mb_s: PositiveFloat
     latency_cycles: PositiveInt
-    port_bits: PositiveInt
+    port_bits: Literal[32, 64, 128]  # what an HP or ACP port can be set to
     burst_beats: PositiveInt
     outstanding: PositiveInt
     turnaround_cycles: int = Field(ge=0)

@@ -71,6 +71,7 @@ def write(tmp_path: Path, text: str, name: str = "pynq-z2") -> Path:
         ("lut = 53200", 'lut = "many"', r"key resources\.lut: .*integer.*got 'many'"),
         ("lut = 53200", "lut = 53200.0", r"key resources\.lut: .*integer.*got 53200\.0"),
         ("lut = 53200", "lut = -1", r"key resources\.lut: .*greater than 0.*got -1"),
+        ("port_bits = 64", "port_bits = 48", r"key memory\.port_bits: .*32, 64 or 128.*got 48"),
         ("mhz = 150.0", "mhz = true", r"key clock\.mhz"),
         ("mhz = 150.0", "mhz = 166.0", "gives 150 MHz, but mhz says 166"),
         ("lut_percent = 85", "lut_percent = 101", r"key limits\.lut_percent.*got 101"),
