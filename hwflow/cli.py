@@ -222,11 +222,19 @@ def boards(
     table = Table(show_edge=False, pad_edge=False)
     for column in ("board", "part", "LUT", "FF", "BRAM36", "DSP", "clock", "toolchain"):
         table.add_column(column, justify="right" if column.isupper() else "left")
-    for one in (known.load(each) for each in known.names()):
+    wrong: list[str] = []
+    for each in known.names():
+        try:
+            one = known.load(each)
+        except ConfigError as error:
+            wrong.append(str(error))
+            continue
         r = one.resources
         table.add_row(one.name, one.part, f"{r.lut:,}", f"{r.ff:,}", str(r.bram36), str(r.dsp),
                       f"{one.clock.mhz:g} MHz", one.toolchain)
     console.print(table)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
 
 
 @app.command(epilog="Example: `hwflow doctor`")

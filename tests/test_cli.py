@@ -182,6 +182,22 @@ def test_boards_and_report_of_a_run(tmp_path: Path) -> None:
     assert "cycles per frame" in hwflow("report", "diff", ".", ".", cwd=tmp_path).stdout
 
 
+def test_one_wrong_board_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(resources.path("boards"), tmp_path / "boards")
+    (tmp_path / "boards/broken.toml").write_text('name = "broken"')
+    monkeypatch.setattr(resources, "path", lambda name: tmp_path / name)
+    monkeypatch.setattr(sys, "argv", ["hwflow", "boards"])
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    printed = capsys.readouterr()
+    assert "xc7z020" in printed.out
+    assert "broken.toml: key title is missing" in printed.err
+
+
 def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
     done = hwflow("doctor", cwd=tmp_path, PATH=str(tmp_path))
     refused(done, "g++, make, perl")
