@@ -3,7 +3,7 @@
 `default_nettype none
 
 package isa_pkg;
-  localparam int unsigned ISA_VERSION = 1;
+  localparam int unsigned ISA_VERSION = 2;
   localparam int unsigned WORD_BITS = 128;
   localparam int unsigned LANES = 16;
   localparam int unsigned TILE_OC = 24;
@@ -27,6 +27,8 @@ package isa_pkg;
   localparam logic [1:0] REGION_IMAGE = 2'd0;
   localparam logic [1:0] REGION_SCRATCH = 2'd1;
   localparam logic [1:0] REGION_OUTPUT = 2'd2;
+  localparam logic QUEUE_ARRAY = 1'd0;
+  localparam logic QUEUE_LANES = 1'd1;
   localparam logic [1:0] HALF_ALL = 2'd0;
   localparam logic [1:0] HALF_LOW = 2'd1;
   localparam logic [1:0] HALF_HIGH = 2'd2;
@@ -34,6 +36,8 @@ package isa_pkg;
   localparam int unsigned D_OPCODE_W = 4;
   localparam int unsigned D_TAG_LSB = 4;  // index of the descriptor, for errors and traces
   localparam int unsigned D_TAG_W = 12;
+  localparam int unsigned D_WAIT_LSB = 240;  // descriptors the other queue must have completed before this one starts
+  localparam int unsigned D_WAIT_W = 12;
   localparam int unsigned G_GROUPS_LSB = 16;  // output words to make (16 pixels each)
   localparam int unsigned G_GROUPS_W = 13;
   localparam int unsigned G_IN_SIGNED_LSB = 29;  // input bytes are int8, else uint8
@@ -106,30 +110,52 @@ package isa_pkg;
   localparam int unsigned CONV_K_WORDS_W = 12;
   localparam int unsigned CONV_TILES_LSB = 87;  // tiles of output channels
   localparam int unsigned CONV_TILES_W = 8;
-  localparam int unsigned CONV_LAST_OC_LSB = 95;  // channels in the last tile
+  localparam int unsigned CONV_LAST_OC_LSB = 95;  // channels in the last tile; twice the channels with `pair`
   localparam int unsigned CONV_LAST_OC_W = 5;
+  localparam int unsigned CONV_PAIR_LSB = 100;  // two groups at once: columns 12..23 work on word g + 1
+  localparam int unsigned CONV_PAIR_W = 1;
+  localparam int unsigned CONV_SMAP_BASE_LSB = 104;  // dilation map word of group 0
+  localparam int unsigned CONV_SMAP_BASE_W = 10;
   localparam int unsigned DW_CHANNELS_LSB = 72;  // records that follow
   localparam int unsigned DW_CHANNELS_W = 12;
+  localparam int unsigned DW_ROWS_LSB = 84;  // output rows, from y0 on
+  localparam int unsigned DW_ROWS_W = 10;
   localparam int unsigned DDW_CHANNELS_LSB = 72;  // records that follow
   localparam int unsigned DDW_CHANNELS_W = 12;
+  localparam int unsigned DDW_ROWS_LSB = 84;  // output rows, from y0 on
+  localparam int unsigned DDW_ROWS_W = 10;
   localparam int unsigned POOL_CHANNELS_LSB = 72;  // records that follow
   localparam int unsigned POOL_CHANNELS_W = 12;
-  localparam int unsigned LOAD_ACT_ADDR_LSB = 16;  // first activation word
+  localparam int unsigned POOL_ROWS_LSB = 84;  // output rows, from y0 on
+  localparam int unsigned POOL_ROWS_W = 10;
+  localparam int unsigned LOAD_ACT_ADDR_LSB = 16;  // first activation word of run 0
   localparam int unsigned LOAD_ACT_ADDR_W = 16;
-  localparam int unsigned LOAD_WORDS_LSB = 32;  // activation words
+  localparam int unsigned LOAD_WORDS_LSB = 32;  // words in a run
   localparam int unsigned LOAD_WORDS_W = 16;
-  localparam int unsigned LOAD_DDR_OFFSET_LSB = 64;  // bytes from the region's base, a multiple of 16
+  localparam int unsigned LOAD_DDR_OFFSET_LSB = 64;  // of run 0, bytes from the region's base, a multiple of 16
   localparam int unsigned LOAD_DDR_OFFSET_W = 32;
   localparam int unsigned LOAD_REGION_LSB = 96;  // see REGIONS
   localparam int unsigned LOAD_REGION_W = 2;
-  localparam int unsigned STORE_ACT_ADDR_LSB = 16;  // first activation word
+  localparam int unsigned LOAD_RUNS_LSB = 128;  // runs of words
+  localparam int unsigned LOAD_RUNS_W = 16;
+  localparam int unsigned LOAD_ACT_STRIDE_LSB = 144;  // activation words from one run to the next
+  localparam int unsigned LOAD_ACT_STRIDE_W = 16;
+  localparam int unsigned LOAD_DDR_STRIDE_LSB = 160;  // 16-byte words of DDR from one run to the next
+  localparam int unsigned LOAD_DDR_STRIDE_W = 24;
+  localparam int unsigned STORE_ACT_ADDR_LSB = 16;  // first activation word of run 0
   localparam int unsigned STORE_ACT_ADDR_W = 16;
-  localparam int unsigned STORE_WORDS_LSB = 32;  // activation words
+  localparam int unsigned STORE_WORDS_LSB = 32;  // words in a run
   localparam int unsigned STORE_WORDS_W = 16;
-  localparam int unsigned STORE_DDR_OFFSET_LSB = 64;  // bytes from the region's base, a multiple of 16
+  localparam int unsigned STORE_DDR_OFFSET_LSB = 64;  // of run 0, bytes from the region's base, a multiple of 16
   localparam int unsigned STORE_DDR_OFFSET_W = 32;
   localparam int unsigned STORE_REGION_LSB = 96;  // see REGIONS
   localparam int unsigned STORE_REGION_W = 2;
+  localparam int unsigned STORE_RUNS_LSB = 128;  // runs of words
+  localparam int unsigned STORE_RUNS_W = 16;
+  localparam int unsigned STORE_ACT_STRIDE_LSB = 144;  // activation words from one run to the next
+  localparam int unsigned STORE_ACT_STRIDE_W = 16;
+  localparam int unsigned STORE_DDR_STRIDE_LSB = 160;  // 16-byte words of DDR from one run to the next
+  localparam int unsigned STORE_DDR_STRIDE_W = 24;
   localparam int unsigned PEAK_CLASSES_LSB = 72;  // planes of logits, one after the other
   localparam int unsigned PEAK_CLASSES_W = 8;
   localparam int unsigned PEAK_HM_LSB = 128;  // first word of the logits
@@ -148,6 +174,8 @@ package isa_pkg;
   localparam int unsigned HEAD_MAGIC_W = 32;
   localparam int unsigned HEAD_HASH_LSB = 64;  // first 8 bytes of the program's SHA-256, shown in a register
   localparam int unsigned HEAD_HASH_W = 64;
+  localparam int unsigned HEAD_QUEUE_LSB = 128;  // which queue the stream is for, see QUEUES
+  localparam int unsigned HEAD_QUEUE_W = 1;
 endpackage
 
 `default_nettype wire

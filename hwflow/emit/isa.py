@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hwflow.errors import GraphError
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 WORD_BITS = 128  # one stream word; a descriptor is two of them
 LANES = 16  # pixels in one activation word
 TILE_OC = 24  # output channels of one weight tile (12 with 8-bit weights)
@@ -51,7 +51,9 @@ HALVES: Mapping[str, int] = {"all": 0, "low": 1, "high": 2}
 COMMON: Mapping[str, Field] = {
     "opcode": Field(0, 4, "see OPCODES"),
     "tag": Field(4, 12, "index of the descriptor, for errors and traces"),
+    "wait": Field(240, 12, "descriptors the other queue must have completed before this one starts"),
 }
+QUEUES: Mapping[str, int] = {"array": 0, "lanes": 1}
 # The map that CONV (when windowed), DW, DDW, POOL and PEAK walk over
 GEOMETRY: Mapping[str, Field] = {
     "groups": Field(16, 13, "output words to make (16 pixels each)"),
@@ -65,6 +67,19 @@ GEOMETRY: Mapping[str, Field] = {
     "y0": Field(56, 10, "first output row"),
     "row_words": Field(66, 6, "output words in a row (1 when narrow)"),
 }
+_ROWS: Mapping[str, Field] = {
+    "channels": Field(72, 12, "records that follow"),
+    "rows": Field(84, 10, "output rows, from y0 on"),
+}
+_TRANSFER: Mapping[str, Field] = {
+    "act_addr": Field(16, 16, "first activation word of run 0"),
+    "words": Field(32, 16, "words in a run"),
+    "ddr_offset": Field(64, 32, "of run 0, bytes from the region's base, a multiple of 16"),
+    "region": Field(96, 2, "see REGIONS"),
+    "runs": Field(128, 16, "runs of words"),
+    "act_stride": Field(144, 16, "activation words from one run to the next"),
+    "ddr_stride": Field(160, 24, "16-byte words of DDR from one run to the next"),
+}
 DESCRIPTORS: Mapping[str, Mapping[str, Field]] = {
     "END": {},
     "CONV": {
@@ -74,23 +89,15 @@ DESCRIPTORS: Mapping[str, Mapping[str, Field]] = {
         "to_smap": Field(74, 1, "channel 0 is also written to the dilation map"),
         "k_words": Field(75, 12, "weight words in a tile"),
         "tiles": Field(87, 8, "tiles of output channels"),
-        "last_oc": Field(95, 5, "channels in the last tile"),
+        "last_oc": Field(95, 5, "channels in the last tile; twice the channels with `pair`"),
+        "pair": Field(100, 1, "two groups at once: columns 12..23 work on word g + 1"),
+        "smap_base": Field(104, 10, "dilation map word of group 0"),
     },
-    "DW": {**GEOMETRY, "channels": Field(72, 12, "records that follow")},
-    "DDW": {**GEOMETRY, "channels": Field(72, 12, "records that follow")},
-    "POOL": {**GEOMETRY, "channels": Field(72, 12, "records that follow")},
-    "LOAD": {
-        "act_addr": Field(16, 16, "first activation word"),
-        "words": Field(32, 16, "activation words"),
-        "ddr_offset": Field(64, 32, "bytes from the region's base, a multiple of 16"),
-        "region": Field(96, 2, "see REGIONS"),
-    },
-    "STORE": {
-        "act_addr": Field(16, 16, "first activation word"),
-        "words": Field(32, 16, "activation words"),
-        "ddr_offset": Field(64, 32, "bytes from the region's base, a multiple of 16"),
-        "region": Field(96, 2, "see REGIONS"),
-    },
+    "DW": {**GEOMETRY, **_ROWS},
+    "DDW": {**GEOMETRY, **_ROWS},
+    "POOL": {**GEOMETRY, **_ROWS},
+    "LOAD": _TRANSFER,
+    "STORE": _TRANSFER,
     "PEAK": {
         **GEOMETRY,
         "classes": Field(72, 8, "planes of logits, one after the other"),
@@ -104,6 +111,7 @@ DESCRIPTORS: Mapping[str, Mapping[str, Field]] = {
         "isa_version": Field(16, 16, "must equal the engine's"),
         "magic": Field(32, 32, "HWF1"),
         "hash": Field(64, 64, "first 8 bytes of the program's SHA-256, shown in a register"),
+        "queue": Field(128, 1, "which queue the stream is for, see QUEUES"),
     },
 }
 # One 128-bit word for each (input plane, tap) of a tile
@@ -204,6 +212,8 @@ def package_text() -> str:
         out.append(f"  localparam logic [1:0] OUT_{name.upper()} = 2'd{value};")
     for name, value in REGIONS.items():
         out.append(f"  localparam logic [1:0] REGION_{name.upper()} = 2'd{value};")
+    for name, value in QUEUES.items():
+        out.append(f"  localparam logic QUEUE_{name.upper()} = 1'd{value};")
     for name, value in HALVES.items():
         out.append(f"  localparam logic [1:0] HALF_{name.upper()} = 2'd{value};")
     layouts = {"D": COMMON, "G": GEOMETRY, **LAYOUTS}
