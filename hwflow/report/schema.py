@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     NonNegativeFloat,
     NonNegativeInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -116,7 +118,12 @@ class Performance(_Measured):
 
 
 class Layer(_Strict):
-    """One node of the integer graph as the engine ran it."""
+    """One node of the integer graph as the engine ran it.
+
+    An engine with two queues runs layers at the same time: then `queue` says which one ran the
+    layer, and `start_cycle` and `end_cycle` (the first cycle after it) when, counted from the start
+    of the frame. All three are given, or none.
+    """
 
     name: str
     op: str
@@ -124,6 +131,30 @@ class Layer(_Strict):
     ideal_cycles: NonNegativeInt
     macs: NonNegativeInt
     ddr_bytes: NonNegativeInt
+    queue: Literal["array", "lanes"] | None = None
+    start_cycle: NonNegativeInt | None = None
+    end_cycle: NonNegativeInt | None = None
+
+    @model_validator(mode="after")
+    def _placed_or_not(self) -> Self:
+        placed = [value is not None for value in (self.queue, self.start_cycle, self.end_cycle)]
+        if any(placed) != all(placed):
+            raise ValueError(
+                f"layer {self.name}: queue, start_cycle and end_cycle belong together; "
+                "give all three or none"
+            )
+        start, end = self.start_cycle, self.end_cycle
+        if start is not None and end is not None and end < start:
+            raise ValueError(f"layer {self.name} ends (cycle {end}) before it starts ({start})")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_queue(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self.queue is None:
+            for name in ("queue", "start_cycle", "end_cycle"):
+                written.pop(name, None)
+        return written
 
 
 class Used(_Strict):
