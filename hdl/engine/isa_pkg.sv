@@ -36,7 +36,7 @@ package isa_pkg;
   localparam int unsigned D_OPCODE_W = 4;
   localparam int unsigned D_TAG_LSB = 4;  // index of the descriptor, for errors and traces
   localparam int unsigned D_TAG_W = 12;
-  localparam int unsigned D_WAIT_LSB = 240;  // descriptors the other queue must have completed before this one starts
+  localparam int unsigned D_WAIT_LSB = 240;  // start once the other queue has completed so many descriptors
   localparam int unsigned D_WAIT_W = 12;
   localparam int unsigned G_GROUPS_LSB = 16;  // output words to make (16 pixels each)
   localparam int unsigned G_GROUPS_W = 13;

@@ -51,7 +51,7 @@ HALVES: Mapping[str, int] = {"all": 0, "low": 1, "high": 2}
 COMMON: Mapping[str, Field] = {
     "opcode": Field(0, 4, "see OPCODES"),
     "tag": Field(4, 12, "index of the descriptor, for errors and traces"),
-    "wait": Field(240, 12, "descriptors the other queue must have completed before this one starts"),
+    "wait": Field(240, 12, "start once the other queue has completed so many descriptors"),
 }
 QUEUES: Mapping[str, int] = {"array": 0, "lanes": 1}
 # The map that CONV (when windowed), DW, DDW, POOL and PEAK walk over
