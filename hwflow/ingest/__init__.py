@@ -19,7 +19,7 @@ from hwflow.ir import Graph
 
 def read(path: Path) -> Graph:
     """The network of a QONNX file at level quant; GraphError lists everything unsupported."""
-    model = _load(path)
+    model = load(path)
     try:
         reader = make_reader(model, path.stem)
         lines = problems(reader)
@@ -31,7 +31,8 @@ def read(path: Path) -> Graph:
         raise GraphError(f"{path}: {error}") from error
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load(path: Path) -> onnx.ModelProto:
+    """The ONNX file as it stands; GraphError unless it is a network."""
     if not path.is_file():
         raise GraphError(f"{path}: no such file; give a QONNX file")
     try:
