@@ -41,6 +41,7 @@ OPCODES: Mapping[str, int] = {
     "LOAD": 5,
     "STORE": 6,
     "PEAK": 7,
+    "EMIT": 8,
     "HEAD": 15,
 }
 OUT_TYPES: Mapping[str, int] = {"u8": 0, "i8": 1, "u3": 2}
@@ -98,10 +99,14 @@ DESCRIPTORS: Mapping[str, Mapping[str, Field]] = {
     "POOL": {**GEOMETRY, **_ROWS},
     "LOAD": _TRANSFER,
     "STORE": _TRANSFER,
+    # PEAK scans the logits and keeps the candidates on chip; EMIT reads what belongs to them and
+    # sends them to the output region, so that the logits' memory is free in between
     "PEAK": {
         **GEOMETRY,
         "classes": Field(72, 8, "planes of logits, one after the other"),
         "hm": Field(128, 16, "first word of the logits"),
+    },
+    "EMIT": {
         "w": Field(144, 16, "plane of widths"),
         "h": Field(160, 16, "plane of heights"),
         "reg_x": Field(176, 16, "plane of centre offsets, x"),
