@@ -237,6 +237,42 @@ def boards(
         raise ConfigError("\n".join(wrong))
 
 
+@app.command(
+    epilog="Examples: `hwflow inspect path/to/model.onnx` - "
+    "`hwflow inspect codenet --config b --json -`"
+)
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model (codenet), or the path of a QONNX file.")],
+    board: Board = "pynq-z2",
+    config: Config = None,
+    file: Annotated[
+        Path | None, typer.Option("--json", help="Also write JSON; - prints it instead.")
+    ] = None,
+) -> None:
+    """Layers, shapes, bits, work, proven accumulators, and what would run each layer."""
+    from hwflow import boards as known
+    from hwflow import inspect as look
+    from hwflow.stages.options import options
+
+    chosen = options(model, board, config)
+    if chosen.file is not None:
+        found = look.inspect(chosen.file, known.load(board), model)
+    else:
+        found = look.inspect_model(
+            chosen.model, str(chosen.config), chosen.weights, known.load(board)
+        )
+    if file == Path("-"):
+        sys.stdout.write(found.to_json())
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, look.WIDTH)  # nobody to wrap lines for
+    console.print(look.render(found))
+    if file is not None:
+        look.write(found, file)
+        console.print(f"\n{file}", soft_wrap=True)
+
+
 @app.command(epilog="Example: `hwflow doctor`")
 def doctor() -> None:
     """Each tool found or missing, and what still works without it."""

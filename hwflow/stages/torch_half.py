@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from hwflow.stages.options import BuildOptions
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from hwflow.models.codenet import CoDeNet
 
@@ -167,12 +168,9 @@ def _measure(ctx: Context, path: Path) -> dict[str, Any]:
 
 
 def _untrained(ctx: Context) -> CoDeNet:
-    """Seeded random weights that still make every layer work: live scales, spread dilations."""
     import numpy as np
-    import torch
 
-    from hwflow.export import enforce_bounds, to_input
-    from hwflow.models import codenet
+    from hwflow.export import to_input
 
     options: BuildOptions = ctx.options
     classes = len(read_json(ctx.folder("data") / "provenance.json")["classes"])
@@ -180,9 +178,28 @@ def _untrained(ctx: Context) -> CoDeNet:
         # Calibration only has to give live scales here; large photographs take long.
         count = UNTRAINED_PIXELS // (file["images"].shape[-1] ** 2)
         images = to_input(file["images"][:count])
-    torch.manual_seed(options.seed)
     assert options.config is not None  # it is None for a file only
-    model = codenet.CoDeNet(codenet.config(options.config, classes))
+    return untrained(options.config, classes, images, options.seed, ctx.say)
+
+
+def untrained(
+    config: str, classes: int = SPEED_CLASSES, images: Tensor | None = None, seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+) -> CoDeNet:
+    """Seeded random weights that still make every layer work: live scales, spread dilations.
+
+    `images` (N, 3, H, W), pixel / 256, calibrate the quantisers; without them, seeded noise does.
+    """
+    import torch
+
+    from hwflow.export import enforce_bounds
+    from hwflow.models import codenet
+
+    torch.manual_seed(seed)
+    model = codenet.CoDeNet(codenet.config(config, classes))
+    if images is None:
+        # Any multiple of 32 will do; a small one is quick.
+        images = torch.randint(0, 256, (2, 3, 128, 128)).float() / 256
     with torch.no_grad():
         # A fresh network has dilation 1 everywhere, which would leave its hardware untested.
         for name, parameter in model.named_parameters():
@@ -191,10 +208,10 @@ def _untrained(ctx: Context) -> CoDeNet:
             elif name.endswith("scale.conv.bias"):
                 parameter.fill_(3.0)
         model.train()
-        ctx.say("batch statistics of the untrained network")
+        say("batch statistics of the untrained network")
         model(images)
     model = codenet.quantise(model.eval())
-    ctx.say("calibrating the quantisers")
+    say("calibrating the quantisers")
     codenet.calibrate(model, images.split(2))
     enforce_bounds(model)
     return model
