@@ -2,18 +2,20 @@
 // Writes the words of STORE and of the candidates to DDR. AXI with 64-bit data, INCR bursts of at
 // most 16 beats within 128 bytes (legal in AXI3 and AXI4), one ID.
 //
-// st_req announces st_words words from st_addr (one STORE at a time); they follow as st_valid with
-// st_data. st_ready falls while the buffer still has room for SKID words, which whoever fills it
-// may have under way. A burst begins only when all of its data is in the buffer, so that an abort
-// never leaves the bus waiting. st_done pulses once all responses are in (also for 0 words).
+// st_req announces st_runs runs of st_words words, st_stride words apart, from st_addr on (one STORE
+// at a time); they follow in order as st_valid with st_data. st_ready falls while the buffer still
+// has room for SKID words, which whoever fills it may have under way. A burst's address goes out
+// only when all of its data is in the buffer, so that an abort never leaves the bus waiting; it goes
+// out before the data of earlier bursts has gone, so that the memory sees what is to come and
+// turns its bus less often. st_done pulses once all responses are in (also for 0 words or runs).
 // stop lets nothing new begin; idle then says that the bus owes nothing; flush empties the buffer.
-// Interval: 17 cycles a burst of 16 beats.
+// Interval: a beat a cycle, over bursts and runs.
 `default_nettype none
 
 module dma_write #(
     parameter int unsigned DEPTH = 64,       // words of the buffer, a power of two
     parameter int unsigned SKID = 32,        // words still taken after st_ready has fallen
-    parameter int unsigned OUTSTANDING = 8   // bursts without a response
+    parameter int unsigned OUTSTANDING = 8   // bursts without a response, a power of two
 ) (
     input  wire logic         clk,
     input  wire logic         rst,
@@ -26,6 +28,8 @@ module dma_write #(
     input  wire logic         st_req,
     input  wire logic [31:0]  st_addr,
     input  wire logic [15:0]  st_words,
+    input  wire logic [15:0]  st_runs,
+    input  wire logic [23:0]  st_stride,
     input  wire logic         st_valid,
     input  wire logic [127:0] st_data,
     output logic              st_ready,
@@ -44,7 +48,7 @@ module dma_write #(
     output logic              m_axi_bready
 );
   localparam int unsigned LEVEL_W = $clog2(DEPTH) + 1;
-  localparam int unsigned FLIGHT_W = $clog2(OUTSTANDING + 1);
+  localparam int unsigned FLIGHT_W = $clog2(OUTSTANDING) + 1;
 
   if (SKID + 8 > DEPTH) begin : g_illegal
     dma_write_buffer_must_hold_a_burst_beside_the_skid u_illegal ();
@@ -56,8 +60,8 @@ module dma_write #(
   logic unused_in_ready;
   logic unused_out_valid;
 
-  logic run_left;
-  logic burst_valid;
+  logic left;
+  logic offer;
   logic [31:0] burst_addr;
   logic [3:0] burst_words;
   logic take;
@@ -65,10 +69,16 @@ module dma_write #(
   logic awvalid_q;
   logic [31:0] awaddr_q;
   logic [3:0] awwords_q;
-  logic sending_q;          // a burst's data is going out
-  logic [3:0] beats_q;      // beats left in it, less one
+  logic [LEVEL_W-1:0] loose_q;   // words of the buffer that no burst has been asked for yet
+  logic next_valid;              // a burst whose data has not begun
+  logic [3:0] next_words;
+  logic next_take;
+  logic [FLIGHT_W-1:0] unused_next_level;
+  logic unused_next_ready;
+  logic sending_q;               // a burst's data is going out
+  logic [3:0] beats_q;           // beats left in it, less one
   logic [FLIGHT_W-1:0] flight_q;
-  logic active_q;           // a STORE has been announced and not finished
+  logic active_q;                // a STORE has been announced and not finished
   logic st_ready_q;
   logic st_done_q;
   logic error_q;
@@ -89,25 +99,26 @@ module dma_write #(
       .level(level)
   );
 
-  burst_split #(.WORDS_W(16)) u_split (
+  burst_split u_split (
       .clk(clk),
       .rst(rst || stop),
       .load(st_req),
       .load_addr(st_addr),
       .load_words(st_words),
-      .left(run_left),
-      .valid(burst_valid),
+      .load_runs(st_runs),
+      .load_stride(st_stride),
+      .left(left),
+      .valid(offer),
       .addr(burst_addr),
       .words(burst_words),
       .take(take)
   );
 
-  assign take = burst_valid && !awvalid_q && !sending_q && !stop
-                && (flight_q != FLIGHT_W'(OUTSTANDING)) && (level >= LEVEL_W'(burst_words));
-  assign sent = sending_q && m_axi_wready;
-  assign pop = sent && !beats_q[0];
+  // Addresses
+  assign take = offer && (!awvalid_q || m_axi_awready) && !stop
+                && (flight_q != FLIGHT_W'(OUTSTANDING)) && (loose_q >= LEVEL_W'(burst_words));
   assign answered = m_axi_bvalid;
-  assign finished = active_q && !run_left && !sending_q && !awvalid_q && (flight_q == '0);
+  assign finished = active_q && !left && (flight_q == '0);
 
   always_ff @(posedge clk) begin
     if (take) begin
@@ -119,17 +130,16 @@ module dma_write #(
   always_ff @(posedge clk) begin
     if (rst) begin
       awvalid_q <= 1'b0;
-      sending_q <= 1'b0;
-      beats_q <= '0;
     end else if (take) begin
       awvalid_q <= 1'b1;
-      sending_q <= 1'b1;
-      beats_q <= 4'({burst_words, 1'b0} - 5'd1);
-    end else begin
-      if (m_axi_awready) awvalid_q <= 1'b0;
-      if (sent) beats_q <= beats_q - 4'd1;
-      if (sent && beats_q == 4'd0) sending_q <= 1'b0;
+    end else if (m_axi_awready) begin
+      awvalid_q <= 1'b0;
     end
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst || flush) loose_q <= '0;
+    else loose_q <= loose_q + LEVEL_W'(st_valid) - (take ? LEVEL_W'(burst_words) : '0);
   end
 
   always_ff @(posedge clk) begin
@@ -139,6 +149,36 @@ module dma_write #(
       flight_q <= flight_q + 1'b1;
     end else if (answered && !take) begin
       flight_q <= flight_q - 1'b1;
+    end
+  end
+
+  // Data, in the order of the addresses
+  fifo #(.WIDTH(4), .DEPTH(OUTSTANDING)) u_next (
+      .clk(clk),
+      .rst(rst),
+      .in_valid(take),
+      .in_data(burst_words),
+      .in_ready(unused_next_ready),
+      .out_valid(next_valid),
+      .out_data(next_words),
+      .out_ready(next_take),
+      .level(unused_next_level)
+  );
+
+  assign sent = sending_q && m_axi_wready;
+  assign pop = sent && !beats_q[0];
+  assign next_take = next_valid && (!sending_q || (sent && beats_q == 4'd0));
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      sending_q <= 1'b0;
+      beats_q <= '0;
+    end else if (next_take) begin
+      sending_q <= 1'b1;
+      beats_q <= 4'({next_words, 1'b0} - 5'd1);
+    end else if (sent) begin
+      beats_q <= beats_q - 4'd1;
+      if (beats_q == 4'd0) sending_q <= 1'b0;
     end
   end
 
@@ -177,10 +217,11 @@ module dma_write #(
   assign st_done = st_done_q;
   assign error = error_q;
   assign beat = beat_q;
-  assign idle = !awvalid_q && !sending_q && (flight_q == '0);
+  assign idle = !awvalid_q && (flight_q == '0);  // a burst is in flight until its response
 
   logic unused;
-  assign unused = &{1'b0, m_axi_bresp[0], unused_in_ready, unused_out_valid};
+  assign unused = &{1'b0, m_axi_bresp[0], unused_in_ready, unused_out_valid, unused_next_ready,
+                    unused_next_level};
 endmodule
 
 `default_nettype wire
