@@ -7,8 +7,10 @@ shell/regs_pkg.sv
 lib/delay.sv
 lib/fifo.sv
 lib/ram_sdp.sv
+lib/ram_tdp.sv
 lib/mac_pair.sv
 lib/requant.sv
+engine/write_queue.sv
 engine/act_mem.sv
 engine/fetch.sv
 engine/mac_array.sv
@@ -32,4 +34,5 @@ engine/dma_read.sv
 engine/dma_write.sv
 shell/axil_regs.sv
 shell/frame_ctl.sv
+shell/region_addr.sv
 shell/engine_axi.sv

@@ -39,6 +39,7 @@ module axil_regs #(
     output logic             soft_reset,
     output logic [31:0]      prog_addr,
     output logic [31:0]      prog_words,
+    output logic [31:0]      lane_words,
     output logic [31:0]      image_addr,
     output logic [31:0]      output_addr,
     output logic [31:0]      scratch_addr,
@@ -56,7 +57,8 @@ module axil_regs #(
     input  wire logic [31:0] wr_bytes,
     input  wire logic [6:0]  cand_count,
     input  wire logic [63:0] prog_hash,
-    input  wire logic [11:0] tag
+    input  wire logic [11:0] a_tag,
+    input  wire logic [11:0] b_tag
 );
   localparam logic [1:0] OKAY = 2'b00;
   localparam logic [1:0] SLVERR = 2'b10;
@@ -108,7 +110,8 @@ module axil_regs #(
     case (awaddr_q)
       regs_pkg::ADDR_CTRL, regs_pkg::ADDR_IRQ_ENABLE, regs_pkg::ADDR_IRQ_STATUS,
       regs_pkg::ADDR_PROG_ADDR, regs_pkg::ADDR_PROG_WORDS, regs_pkg::ADDR_IMAGE_ADDR,
-      regs_pkg::ADDR_OUTPUT_ADDR, regs_pkg::ADDR_SCRATCH_ADDR, regs_pkg::ADDR_WATCHDOG: begin
+      regs_pkg::ADDR_OUTPUT_ADDR, regs_pkg::ADDR_SCRATCH_ADDR, regs_pkg::ADDR_WATCHDOG,
+      regs_pkg::ADDR_LANE_WORDS: begin
         writable = 1'b1;
       end
       default: writable = 1'b0;
@@ -151,6 +154,7 @@ module axil_regs #(
     if (rst) begin
       prog_addr <= '0;
       prog_words <= '0;
+      lane_words <= '0;
       image_addr <= '0;
       output_addr <= '0;
       scratch_addr <= '0;
@@ -163,6 +167,7 @@ module axil_regs #(
         regs_pkg::ADDR_OUTPUT_ADDR: output_addr <= (output_addr & ~mask) | (wdata_q & mask);
         regs_pkg::ADDR_SCRATCH_ADDR: scratch_addr <= (scratch_addr & ~mask) | (wdata_q & mask);
         regs_pkg::ADDR_WATCHDOG: watchdog <= (watchdog & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_LANE_WORDS: lane_words <= (lane_words & ~mask) | (wdata_q & mask);
         default: ;
       endcase
     end
@@ -226,7 +231,8 @@ module axil_regs #(
       regs_pkg::ADDR_CAND_COUNT: value = {25'b0, cand_count};
       regs_pkg::ADDR_PROG_HASH_LO: value = prog_hash[31:0];
       regs_pkg::ADDR_PROG_HASH_HI: value = prog_hash[63:32];
-      regs_pkg::ADDR_TAG: value = {20'b0, tag};
+      regs_pkg::ADDR_TAG: value = {4'b0, b_tag, 4'b0, a_tag};
+      regs_pkg::ADDR_LANE_WORDS: value = lane_words;
       default: mapped = 1'b0;
     endcase
   end

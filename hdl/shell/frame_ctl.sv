@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Life of one frame: check the addresses, start program stream and core, count cycles and bytes,
-// end by the core's done or error, a bus error, the watchdog or a soft reset, and let the bus
-// finish.
+// Life of one frame: check the addresses, start streams and core, count cycles and bytes, end by
+// the core's done or error, a bus error, the watchdog or a soft reset, and let the bus finish.
+//
+// The descriptor reported is the core's for its own errors, else what the queue of the transfer was
+// running: the array's for its stream, the lanes' for everything else and for the watchdog.
 //
 // `stop` holds the DMA back and `core_rst` the core (only after a frame that did not end well)
 // until the bus owes nothing; then STATUS is set and the interrupt pulses. A soft reset outside a
@@ -15,6 +17,7 @@ module frame_ctl (
     input  wire logic        start,
     input  wire logic        soft_reset,
     input  wire logic [31:0] prog_words,
+    input  wire logic [31:0] lane_words,
     input  wire logic [15:0] low_bits,         // bits 3:0 of the four addresses
     input  wire logic [31:0] watchdog,
     output logic             busy,
@@ -28,11 +31,12 @@ module frame_ctl (
     output logic [31:0]      rd_bytes,
     output logic [31:0]      wr_bytes,
     // memory side
-    output logic             begin_stream,     // pulse: empty the ring, begin the program
+    output logic             begin_stream,     // pulse: empty the rings, begin the streams
     output logic             stop,
     input  wire logic        read_idle,
     input  wire logic        write_idle,
     input  wire logic        read_error,
+    input  wire logic        read_error_array,  // it was in the array stream
     input  wire logic        write_error,
     input  wire logic        read_beat,
     input  wire logic        write_beat,
@@ -42,12 +46,14 @@ module frame_ctl (
     input  wire logic        core_done,
     input  wire logic        core_error,
     input  wire logic [7:0]  core_error_code,
-    input  wire logic [11:0] core_tag
+    input  wire logic [11:0] core_error_tag,
+    input  wire logic [11:0] a_tag,            // what each queue runs
+    input  wire logic [11:0] b_tag
 );
   typedef enum logic [2:0] {
     IDLE,    // no frame
     CHECK,   // the addresses are looked at
-    BEGIN,   // ring emptied, stream begun
+    BEGIN,   // rings emptied, streams begun
     KICK,    // core started
     RUN,
     DRAIN,   // the bus finishes
@@ -69,22 +75,28 @@ module frame_ctl (
   logic expired_q;
   logic fail;
   logic [7:0] fail_code;
+  logic [11:0] fail_tag;
   logic quiet;
 
-  assign config_bad = (prog_words[31:28] != '0) || (prog_words == '0) || (low_bits != '0);
+  assign config_bad = (prog_words[31:28] != '0) || (prog_words == '0) || (low_bits != '0)
+                      || (lane_words[31:28] != '0) || (lane_words == '0);
   assign quiet = read_idle && write_idle;
 
   always_comb begin
     fail = 1'b0;
     fail_code = core_error_code;
+    fail_tag = core_error_tag;
     if (state_q == CHECK) begin
       fail = config_bad;
       fail_code = regs_pkg::ERR_CONFIG;
+      fail_tag = '0;
     end else if (state_q == RUN) begin
       fail = core_error || read_error || write_error || expired_q;
       if (read_error) fail_code = regs_pkg::ERR_BUS_READ;
       else if (write_error) fail_code = regs_pkg::ERR_BUS_WRITE;
       else if (!core_error) fail_code = regs_pkg::ERR_WATCHDOG;
+      if (read_error && read_error_array) fail_tag = a_tag;
+      else if (read_error || write_error || !core_error) fail_tag = b_tag;
     end
   end
 
@@ -140,7 +152,7 @@ module frame_ctl (
   always_ff @(posedge clk) begin
     if (fail && !failed_q) begin
       code_q <= fail_code;
-      tag_q <= (state_q == CHECK) ? '0 : core_tag;
+      tag_q <= fail_tag;
     end
   end
 

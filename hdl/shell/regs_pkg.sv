@@ -3,7 +3,7 @@
 `default_nettype none
 
 package regs_pkg;
-  localparam logic [15:0] MAP_VERSION = 16'd1;
+  localparam logic [15:0] MAP_VERSION = 16'd2;
   localparam logic [31:0] ID_VALUE = 32'h46465748;
   localparam logic [7:0] ADDR_ID = 8'h00;
   localparam logic [7:0] ADDR_VERSION = 8'h04;
@@ -58,6 +58,11 @@ package regs_pkg;
   localparam logic [7:0] ADDR_PROG_HASH_LO = 8'h48;
   localparam logic [7:0] ADDR_PROG_HASH_HI = 8'h4c;
   localparam logic [7:0] ADDR_TAG = 8'h50;
+  localparam int unsigned TAG_ARRAY_LSB = 0;
+  localparam int unsigned TAG_ARRAY_W = 12;
+  localparam int unsigned TAG_LANES_LSB = 16;
+  localparam int unsigned TAG_LANES_W = 12;
+  localparam logic [7:0] ADDR_LANE_WORDS = 8'h54;
   localparam logic [7:0] ERR_HEAD = 8'h01;  // the program is not one, or was made for another version of the engine
   localparam logic [7:0] ERR_OPCODE = 8'h02;  // a descriptor has an unknown opcode
   localparam logic [7:0] ERR_MEMORY = 8'h03;  // the memory answered with an error
@@ -66,7 +71,7 @@ package regs_pkg;
   localparam logic [7:0] ERR_BUS_READ = 8'h10;  // the memory answered a read with an error
   localparam logic [7:0] ERR_BUS_WRITE = 8'h11;  // the memory answered a write with an error
   localparam logic [7:0] ERR_WATCHDOG = 8'h12;  // the frame took longer than WATCHDOG cycles
-  localparam logic [7:0] ERR_CONFIG = 8'h13;  // an address is not a multiple of 16, or PROG_WORDS is out of range
+  localparam logic [7:0] ERR_CONFIG = 8'h13;  // an address is not a multiple of 16, or PROG_WORDS or LANE_WORDS is out of range
 endpackage
 
 `default_nettype wire

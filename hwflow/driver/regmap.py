@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Printed by `python -m hwflow.driver.registers` from hdl/shell/registers.toml."""
 
-MAP_VERSION = 1
+MAP_VERSION = 2
 ID_VALUE = 0x46465748
 
 # Byte offsets
@@ -26,6 +26,7 @@ CAND_COUNT = 0x44
 PROG_HASH_LO = 0x48
 PROG_HASH_HI = 0x4C
 TAG = 0x50
+LANE_WORDS = 0x54
 
 # Fields: (lowest bit, width)
 VERSION_ISA = (0, 16)
@@ -44,6 +45,8 @@ IRQ_ENABLE_DONE = (0, 1)
 IRQ_ENABLE_ERROR = (1, 1)
 IRQ_STATUS_DONE = (0, 1)
 IRQ_STATUS_ERROR = (1, 1)
+TAG_ARRAY = (0, 12)
+TAG_LANES = (16, 12)
 
 # Error codes: meaning
 ERRORS = {
@@ -55,5 +58,5 @@ ERRORS = {
     0x10: "the memory answered a read with an error",
     0x11: "the memory answered a write with an error",
     0x12: "the frame took longer than WATCHDOG cycles",
-    0x13: "an address is not a multiple of 16, or PROG_WORDS is out of range",
+    0x13: "an address is not a multiple of 16, or PROG_WORDS or LANE_WORDS is out of range",
 }
