@@ -1,127 +1,281 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activation memory: 128-bit words in four banks; any three neighbouring words are read at once.
+// Activation memory: 128-bit words in four banks. Two readers see any three neighbouring words each,
+// every cycle; three writers share what the readers leave over.
 //
-// Word w is in bank w % 4, row w / 4, so the window's words lie in three different banks. A bank is
-// built of RAMs of a power of two of words, so that nothing but one multiplexer follows the RAMs'
-// output registers. Addresses beyond WORDS are not written and read as something undefined: the
-// first and last word of the memory have such neighbours, which no tap of a legal program uses.
+// Word w is in bank w % 4, row w / 4, so a window's words lie in three different banks. A bank is
+// built of true dual-port RAMs of a power of two of words, so that nothing but one multiplexer
+// follows the RAMs' output registers. Port 0 of every RAM serves reader A, port 1 reader B. `mask`
+// says which of the three words are looked at (bit 0: center - 1); the banks of the others stay free.
 //
-// Latency: window comes ACT_LAT = 5 cycles after rd_en with rd_center, one a cycle, and holds while
-// there are no reads. A read presented a cycle or more after wr_en sees the word.
-// Resources for 24576 words: 90 RAMB36 (96 where parity bits are not used), 1.2k LUT.
+// A write takes port 1 of its bank if B does not read there, else port 0: it waits only while both
+// readers hit its bank. Every cycle one write is done, the first possible one of wa, wb and wl;
+// writes of one channel keep their order. They wait in queues: wl has a `ready`, the others have
+// none. hold_b asks whoever makes B's reads to stop: `wa` then always gets its write in, since B
+// reads nothing, and `wb` runs dry because its words come of those reads. Neither can overflow if
+//   - B's reads stop at most A_SLACK cycles after hold_b rose, and
+//   - at most B_SLACK words come on wb after the cycle in which hold_b rose.
+// (HOLD counts the words that may wait before; the register of hold_b costs two more.)
+//
+// Addresses beyond WORDS are not written and read as zero: the first and last word of the memory
+// have such neighbours, which no tap of a legal program uses.
+//
+// Latency: a window comes ACT_LAT = 6 cycles after rd_en with center and mask, one a cycle; slots
+// that are not in the mask, and the window of a cycle without rd_en, are undefined. A read presented
+// in a cycle in which its channel is empty, or later, sees the word. The trace shows a write the
+// cycle it enters the RAM, at the latest in the first cycle of `empty`.
+// Resources for 24576 words: 90 RAMB36.
 `default_nettype none
 
 module act_mem #(
     parameter int unsigned WORDS = engine_pkg::ACT_WORDS  // a multiple of 16, at most 65536
 ) (
     input  wire logic         clk,
-    // read
-    input  wire logic         rd_en,
-    input  wire logic [ 15:0] rd_center,
-    output logic      [383:0] window,  // words rd_center - 1, rd_center, rd_center + 1; pixel 0 low
-    // write
-    input  wire logic         wr_en,
-    input  wire logic [ 15:0] wr_addr,
-    input  wire logic [127:0] wr_data
+    input  wire logic         rst,  // empties the queues
+    // reader A
+    input  wire logic         a_rd_en,
+    input  wire logic [ 15:0] a_rd_center,
+    input  wire logic [  2:0] a_rd_mask,
+    output logic      [383:0] a_window,  // words center - 1, center, center + 1; pixel 0 low
+    // reader B
+    input  wire logic         b_rd_en,
+    input  wire logic [ 15:0] b_rd_center,
+    input  wire logic [  2:0] b_rd_mask,
+    output logic      [383:0] b_window,
+    // writer: results of the array
+    input  wire logic         wa_valid,
+    input  wire logic [ 15:0] wa_addr,
+    input  wire logic [127:0] wa_data,
+    // writer: results of the lanes
+    input  wire logic         wb_valid,
+    input  wire logic [ 15:0] wb_addr,
+    input  wire logic [127:0] wb_data,
+    // writer: LOAD
+    input  wire logic         wl_valid,
+    output logic              wl_ready,
+    input  wire logic [ 15:0] wl_addr,
+    input  wire logic [127:0] wl_data,
+    // state
+    output logic              hold_b,
+    output logic              wa_empty,
+    output logic              wb_empty,
+    output logic              wl_empty,
+    // trace of what is written
+    output logic              tr_en,
+    output logic      [ 15:0] tr_addr,
+    output logic      [127:0] tr_data,
+    output logic      [  1:0] tr_src  // 0 wa, 1 wb, 2 wl
 );
   localparam int unsigned ROWS = WORDS / 4;
   localparam int unsigned TOP = $clog2(ROWS + 1);  // bits of ROWS
+  localparam int unsigned ROW_W = 14;
+  localparam int unsigned A_DEPTH = 32;
+  localparam int unsigned B_DEPTH = 64;
+  localparam int unsigned L_DEPTH = 4;
 
   if (WORDS % 16 != 0 || WORDS == 0 || WORDS > 65536) begin : g_check
     act_mem_words_must_be_a_multiple_of_16_up_to_65536 u_illegal ();
   end
 
-  // 1: address of the window's first word
-  logic [15:0] start_q;
-  // 2: row of each bank
-  logic [13:0] row_d[4], row_q[4];
-  logic [1:0] first_bank2_q, first_bank3_q, first_bank4_q;
-  logic en1_q, en2_q, en3_q, en4_q;
-  // 4: RAM outputs
-  logic [127:0] bank_data[4];
-  // 5: in order
-  logic [127:0] slot_d[3];
-  logic [383:0] window_q;
-  // writes
-  logic wr_en_q;
-  logic [15:0] wr_addr_q;
-  logic [127:0] wr_data_q;
+  // Reader r: 0 is A, 1 is B
+  logic [1:0] rd_en;
+  logic [15:0] center[2];
+  logic [2:0] mask[2];
+  assign rd_en = {b_rd_en, a_rd_en};
+  assign center[0] = a_rd_center;
+  assign center[1] = b_rd_center;
+  assign mask[0] = a_rd_mask;
+  assign mask[1] = b_rd_mask;
+
+  // 1: row of the first word, and which banks are read
+  logic [1:0][3:0] use_d, use1_q, use2_q;
+  logic [3:0] both1_q;
+  logic [ROW_W-1:0] row1_q[2];
+  logic [1:0] first1_q[2];
+  // 2: both rows a window may have
+  logic [ROW_W-1:0] row2_q[2], next2_q[2];
+  logic [1:0] first2_q[2], first3_q[2], first4_q[2], first5_q[2];
 
   always_comb begin
-    for (int unsigned b = 0; b < 4; b++) begin
-      row_d[b] = start_q[15:2] + 14'(2'(b) < start_q[1:0]);
-    end
-  end
-
-  always_ff @(posedge clk) begin
-    en1_q <= rd_en;
-    en2_q <= en1_q;
-    en3_q <= en2_q;
-    en4_q <= en3_q;
-    if (rd_en) start_q <= rd_center - 16'd1;
-    if (en1_q) begin
-      row_q <= row_d;
-      first_bank2_q <= start_q[1:0];
-    end
-    first_bank3_q <= first_bank2_q;
-    first_bank4_q <= first_bank3_q;
-    if (en4_q) window_q <= {slot_d[2], slot_d[1], slot_d[0]};
-  end
-
-  always_ff @(posedge clk) begin
-    wr_en_q <= wr_en;
-    if (wr_en) begin
-      wr_addr_q <= wr_addr;
-      wr_data_q <= wr_data;
-    end
-  end
-
-  for (genvar b = 0; b < 4; b++) begin : g_bank
-    // One RAM for each bit set in ROWS, the largest first; all but one of them give zeros
-    logic [127:0] part_data[TOP];
-    always_comb begin
-      bank_data[b] = '0;
-      for (int unsigned i = 0; i < TOP; i++) bank_data[b] |= part_data[i];
-    end
-
-    for (genvar i = 0; i < TOP; i++) begin : g_part
-      if (((ROWS >> i) & 1) == 1) begin : g_ram
-        localparam logic [13:0] BASE = 14'((ROWS >> (i + 1)) << (i + 1));
-        logic rd_here, rd_here3_q, rd_here4_q, wr_here;
-        logic [127:0] rd_data;
-
-        assign rd_here = (row_q[b] >> i) == (BASE >> i);
-        assign wr_here = (wr_addr_q[15:2] >> i) == (BASE >> i) && wr_addr_q[1:0] == 2'(b);
-
-        ram_sdp #(
-            .WIDTH(128),
-            .DEPTH(1 << i)
-        ) u_ram (
-            .clk(clk),
-            .wr_en(wr_en_q && wr_here),
-            .wr_addr(wr_addr_q[2+:i]),
-            .wr_data(wr_data_q),
-            .rd_en(en2_q && rd_here),
-            .rd_addr(row_q[b][0+:i]),
-            .rd_data(rd_data)
-        );
-
-        always_ff @(posedge clk) begin
-          rd_here3_q <= rd_here;
-          rd_here4_q <= rd_here3_q;
-        end
-        assign part_data[i] = rd_here4_q ? rd_data : '0;
-      end else begin : g_none
-        assign part_data[i] = '0;
+    use_d = '0;
+    for (int unsigned r = 0; r < 2; r++) begin
+      for (int unsigned s = 0; s < 3; s++) begin
+        if (rd_en[r] && mask[r][s]) use_d[r][center[r][1:0]+2'(s)-2'd1] = 1'b1;
       end
     end
   end
 
-  always_comb begin
-    for (int unsigned s = 0; s < 3; s++) slot_d[s] = bank_data[first_bank4_q+2'(s)];
+  always_ff @(posedge clk) begin
+    use1_q  <= use_d;
+    both1_q <= use_d[0] & use_d[1];
+    use2_q  <= use1_q;
+    for (int unsigned r = 0; r < 2; r++) begin
+      {row1_q[r], first1_q[r]} <= center[r] - 16'd1;
+      row2_q[r] <= row1_q[r];
+      next2_q[r] <= row1_q[r] + 1'b1;
+      first2_q[r] <= first1_q[r];
+      first3_q[r] <= first2_q[r];
+      first4_q[r] <= first3_q[r];
+      first5_q[r] <= first4_q[r];
+    end
   end
 
-  assign window = window_q;
+  // 1: one write is chosen that fits beside the reads of stage 1
+  logic [2:0] head_valid, fits, grant_d, grant2_q;
+  logic [1:0] head_bank[3];
+  logic [15:0] q_addr[3];
+  logic [127:0] q_data[3];
+  logic [$clog2(A_DEPTH):0] a_level;
+  logic [$clog2(B_DEPTH):0] b_level;
+  logic [$clog2(L_DEPTH):0] l_level;
+  logic hold_q;
+
+  write_queue #(
+      .DEPTH(A_DEPTH)
+  ) u_wa (
+      .clk(clk), .rst(rst), .push(wa_valid), .addr(wa_addr), .data(wa_data),
+      .head_valid(head_valid[0]), .head_bank(head_bank[0]), .take(grant_d[0]),
+      .out_addr(q_addr[0]), .out_data(q_data[0]), .level(a_level), .empty(wa_empty)
+  );
+  write_queue #(
+      .DEPTH(B_DEPTH)
+  ) u_wb (
+      .clk(clk), .rst(rst), .push(wb_valid), .addr(wb_addr), .data(wb_data),
+      .head_valid(head_valid[1]), .head_bank(head_bank[1]), .take(grant_d[1]),
+      .out_addr(q_addr[1]), .out_data(q_data[1]), .level(b_level), .empty(wb_empty)
+  );
+  write_queue #(
+      .DEPTH(L_DEPTH)
+  ) u_wl (
+      .clk(clk), .rst(rst), .push(wl_valid && wl_ready), .addr(wl_addr), .data(wl_data),
+      .head_valid(head_valid[2]), .head_bank(head_bank[2]), .take(grant_d[2]),
+      .out_addr(q_addr[2]), .out_data(q_data[2]), .level(l_level), .empty(wl_empty)
+  );
+  assign wl_ready = !l_level[$clog2(L_DEPTH)];
+
+  always_comb begin
+    for (int unsigned c = 0; c < 3; c++) fits[c] = head_valid[c] && !both1_q[head_bank[c]];
+    grant_d[0] = fits[0];
+    grant_d[1] = fits[1] && !fits[0];
+    grant_d[2] = fits[2] && !fits[1] && !fits[0];
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) grant2_q <= '0;
+    else grant2_q <= grant_d;
+    hold_q <= 32'(a_level) >= engine_pkg::ACT_HOLD_A || 32'(b_level) >= engine_pkg::ACT_HOLD_B;
+  end
+  assign hold_b = hold_q;
+
+  // 2: the write chosen
+  logic wr2;
+  logic [15:0] wr_addr2;
+  logic [127:0] wr_data2;
+  assign wr2 = |grant2_q;
+  always_comb begin
+    case (grant2_q[1:0])
+      2'b01: {wr_addr2, wr_data2} = {q_addr[0], q_data[0]};
+      2'b10: {wr_addr2, wr_data2} = {q_addr[1], q_data[1]};
+      default: {wr_addr2, wr_data2} = {q_addr[2], q_data[2]};
+    endcase
+  end
+
+  // 3: at the RAMs
+  logic [1:0][3:0] en3_q, wr3_q;
+  logic [ROW_W-1:0] row3_q[2][4];
+  logic [127:0] wr_data3_q;
+  logic wr3_any_q;
+  logic [15:0] wr_addr3_q;
+  logic [1:0] src3_q;
+
+  always_ff @(posedge clk) begin
+    for (int unsigned b = 0; b < 4; b++) begin
+      logic here;
+      here = wr2 && wr_addr2[1:0] == 2'(b);
+      wr3_q[0][b] <= here && use2_q[1][b];
+      wr3_q[1][b] <= here && !use2_q[1][b];
+      en3_q[0][b] <= here && use2_q[1][b] || use2_q[0][b];
+      en3_q[1][b] <= here || use2_q[1][b];
+      for (int unsigned r = 0; r < 2; r++) begin
+        if (use2_q[r][b]) row3_q[r][b] <= 2'(b) < first2_q[r] ? next2_q[r] : row2_q[r];
+        else row3_q[r][b] <= wr_addr2[15:2];
+      end
+    end
+    wr_data3_q <= wr_data2;
+    wr3_any_q  <= wr2 && !rst;
+    wr_addr3_q <= wr_addr2;
+    src3_q     <= {grant2_q[2], grant2_q[1]};
+  end
+
+  assign tr_en = wr3_any_q;
+  assign tr_addr = wr_addr3_q;
+  assign tr_data = wr_data3_q;
+  assign tr_src = src3_q;
+
+  // 5: RAM outputs
+  logic [127:0] bank_data[2][4];
+
+  for (genvar b = 0; b < 4; b++) begin : g_bank
+    // One RAM for each bit set in ROWS, the largest first; all but one of them give zeros
+    logic [127:0] part_data[2][TOP];
+    always_comb begin
+      for (int unsigned r = 0; r < 2; r++) begin
+        bank_data[r][b] = '0;
+        for (int unsigned i = 0; i < TOP; i++) bank_data[r][b] |= part_data[r][i];
+      end
+    end
+
+    for (genvar i = 0; i < TOP; i++) begin : g_part
+      if (((ROWS >> i) & 1) == 1) begin : g_ram
+        localparam logic [ROW_W-1:0] BASE = ROW_W'((ROWS >> (i + 1)) << (i + 1));
+        logic [1:0] here, here4_q, here5_q;
+        logic [127:0] rd_data[2];
+
+        assign here[0] = (row3_q[0][b] >> i) == (BASE >> i);
+        assign here[1] = (row3_q[1][b] >> i) == (BASE >> i);
+
+        ram_tdp #(
+            .WIDTH(128),
+            .DEPTH(1 << i)
+        ) u_ram (
+            .clk(clk),
+            .en0(en3_q[0][b] && here[0]),
+            .wr0(wr3_q[0][b]),
+            .addr0(row3_q[0][b][0+:i]),
+            .wr_data0(wr_data3_q),
+            .rd_data0(rd_data[0]),
+            .en1(en3_q[1][b] && here[1]),
+            .wr1(wr3_q[1][b]),
+            .addr1(row3_q[1][b][0+:i]),
+            .wr_data1(wr_data3_q),
+            .rd_data1(rd_data[1])
+        );
+
+        always_ff @(posedge clk) begin
+          here4_q <= here;
+          here5_q <= here4_q;
+        end
+        for (genvar r = 0; r < 2; r++) begin : g_read
+          assign part_data[r][i] = here5_q[r] ? rd_data[r] : '0;
+        end
+      end else begin : g_none
+        for (genvar r = 0; r < 2; r++) begin : g_read
+          assign part_data[r][i] = '0;
+        end
+      end
+    end
+  end
+
+  // 6: in order
+  logic [383:0] window_q[2];
+  always_ff @(posedge clk) begin
+    for (int unsigned r = 0; r < 2; r++) begin
+      for (int unsigned s = 0; s < 3; s++) begin
+        window_q[r][128*s+:128] <= bank_data[r][first5_q[r]+2'(s)];
+      end
+    end
+  end
+  assign a_window = window_q[0];
+  assign b_window = window_q[1];
 endmodule
 
 `default_nettype wire

@@ -18,14 +18,22 @@ package engine_pkg;
   localparam int unsigned ACT_WORDS = 24576;  // words of activation memory on the largest board
 
   // Cycles
-  localparam int unsigned ACT_LAT = 5;  // act_mem: center -> window
-  localparam int unsigned FETCH_LAT = 8;  // fetch: fetch_t -> taps
+  localparam int unsigned ACT_LAT = 6;  // act_mem: center -> window
+  localparam int unsigned FETCH_LAT = 8;  // fetch: fetch_t -> taps, ACT_LAT of it in act_mem
   localparam int unsigned MAC_LAT = 9;  // mac_array: `last` -> d_valid of channel 0
   localparam int unsigned DW_LAT = 6;  // dw_lanes: `last` -> out_valid
   localparam int unsigned REQUANT_LAT = 5;  // requant: acc -> q
   localparam int unsigned WB_LAT = REQUANT_LAT;  // writeback: valid -> wr_en
-  // a fetch presented this many cycles after wr_en (or later) sees the word
-  localparam int unsigned ACT_WR_LAT = 1;
+  // A read presented this many cycles after w*_empty has risen (or later) sees the word
+  localparam int unsigned ACT_WR_LAT = 0;
+
+  // act_mem: words that wait before hold_b rises (two cycles later), of 32 and 64. After the cycle
+  // in which it rose there may still come ACT_SLACK_B words on wb, and reads of B for ACT_SLACK_A
+  // cycles.
+  localparam int unsigned ACT_HOLD_A = 6;
+  localparam int unsigned ACT_HOLD_B = 14;
+  localparam int unsigned ACT_SLACK_A = 20;
+  localparam int unsigned ACT_SLACK_B = 46;
 
   // Kernel rows of the window
   localparam logic [1:0] MODE_STRIDE1 = 2'd0;
@@ -33,20 +41,19 @@ package engine_pkg;
   localparam logic [1:0] MODE_STRIDE2 = 2'd2;
   localparam logic [1:0] MODE_STRIDE4 = 2'd3;
 
-  // One read of three words; taps of one kernel row come out
+  // The array's read of a window; taps of one kernel row come out of fetch
   typedef struct packed {
-    logic             valid;
-    logic [15:0]      center;    // address of window slot 1
-    logic             pre;       // the window moves on by 8 pixels (modes stride 1 and up)
-    logic [1:0]       mode;      // MODE_*
-    logic [15:0][2:0] dil;       // dilation of each lane (modes stride 1 and up)
-    logic [15:0]      lane_ok;   // lane takes part and its row is in the map; else it reads the fill
-    logic             at_left;   // first word of its row: tap column 0 is checked
-    logic             at_right;  // last word of its row: tap column 2 is checked
-    logic             narrow;    // rows of 8 pixels: both edges lie in the word
-    logic             linear;    // the plain word: mode, pre, lane_ok and edges are not looked at
-    logic             in_signed; // bytes are int8, else uint8
-    logic             fill_min;  // the fill is the least value of the type, else 0
+    logic        valid;
+    logic [15:0] center;     // address of window slot 1
+    logic        pre;        // the window moves on by 8 pixels (modes stride 1 and up)
+    logic [1:0]  mode;       // MODE_*
+    logic [15:0] lane_ok;    // lane takes part and its row is in the map; else it reads 0
+    logic        at_left;    // first word of its row: tap column 0 is checked
+    logic        at_right;   // last word of its row: tap column 2 is checked
+    logic        narrow;     // rows of 8 pixels: both edges lie in the word
+    logic        linear;     // the plain word: mode, pre, lane_ok and edges are not looked at
+    logic        pair;       // with linear: tap 2 is the plain word center + 1
+    logic        in_signed;  // bytes are int8, else uint8
   } fetch_t;
   /* verilator lint_on UNUSEDPARAM */
 endpackage

@@ -1,81 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads a window of three words and gives each of the 16 lanes the three taps of one kernel row.
+// Gives each of the 16 lanes the three taps of one kernel row out of a window of three words.
 //
-// docs/engine.md, "Geometry": lane x, tap j picks pixel 16 + 8 pre + x + (j-1) dil of the window
-// (stride 1), 16 + 8 pre + floor((x + (j-1) dil) / 2) (up), 16 + 2x + (j-1) (stride 2),
+// docs/engine.md, "Geometry", with a dilation of 1: lane x, tap j picks pixel 16 + 8 pre + x + (j-1)
+// of the window (stride 1), 16 + 8 pre + floor((x + (j-1)) / 2) (up), 16 + 2x + (j-1) (stride 2),
 // 16 + 4 (x & 7) + (j-1) (stride 4). Lanes that are not ok and columns outside of the map (at_left,
-// at_right) read the fill. With `linear` tap 1 is the word itself: its bytes are also on `word`,
-// which STORE uses.
+// at_right) read 0. With `linear` tap 1 is the word itself, and with `pair` tap 2 the next one; the
+// other taps are undefined.
 //
-// Latency FETCH_LAT = 8, one a cycle: address and memory 5, then upsampling and strides become 30
-// plain pixels and 48 strided ones, then two four-way choices, then the last three-way choice.
-// Outputs hold while there are no reads. Resources: those of act_mem, about 1.8k LUT more.
+// Latency FETCH_LAT = 8, one a cycle: memory 6, then upsampling and strides become 18 plain pixels
+// and 48 strided ones, then the choice of each tap. Outputs hold while there are no reads.
 `default_nettype none
 
-module fetch #(
-    parameter int unsigned WORDS = engine_pkg::ACT_WORDS  // of the activation memory
-) (
+module fetch (
     input  wire logic                      clk,
     input  wire logic                      rst,
-    // read
     input  wire engine_pkg::fetch_t        req,
+    // memory
+    output logic                           rd_en,
+    output logic      [ 15:0]              rd_center,
+    output logic      [  2:0]              rd_mask,
+    input  wire logic [383:0]              window,  // ACT_LAT after rd_en
+    // taps
     output logic                           out_valid,
-    output logic      [2:0][15:0][8:0]     taps,
-    output logic      [127:0]              word,  // slot 1 of a linear read
-    // write
-    input  wire logic                      wr_en,
-    input  wire logic [ 15:0]              wr_addr,
-    input  wire logic [127:0]              wr_data
+    output logic      [2:0][15:0][8:0]     taps
 );
+  localparam int unsigned ACT_LAT = engine_pkg::ACT_LAT;
   localparam int unsigned FETCH_LAT = engine_pkg::FETCH_LAT;
+
+  assign rd_en = req.valid;
+  assign rd_center = req.center;
+  assign rd_mask = !req.linear ? 3'b111 : req.pair ? 3'b110 : 3'b010;
 
   // What the later stages need of a request
   typedef struct packed {
-    logic             pre;
-    logic [1:0]       mode;
-    logic [15:0][2:0] dil;
-    logic [15:0]      lane_ok;
-    logic             at_left;
-    logic             at_right;
-    logic             narrow;
-    logic             linear;
-    logic             in_signed;
-    logic             fill_min;
+    logic        pre;
+    logic [1:0]  mode;
+    logic [15:0] lane_ok;
+    logic        at_left;
+    logic        at_right;
+    logic        narrow;
+    logic        pair;
+    logic        in_signed;
   } pick_t;
 
-  localparam int unsigned PIXELS = 30;  // plain pixels: -7..22 from the word's first
-  localparam logic [1:0] SEL_NEAR = 2'd0;  // distance 0..3
-  localparam logic [1:0] SEL_FAR = 2'd1;  // distance 4..7
-  localparam logic [1:0] SEL_STRIDED = 2'd2;
-  localparam logic [1:0] SEL_FILL = 2'd3;
+  localparam int unsigned PIXELS = 18;  // plain pixels: -1..16 from the word's first
 
-  logic [383:0] window;
   logic [FETCH_LAT:1] valid_q;
-  pick_t pick_d, pick1_q, pick2_q, pick3_q, pick4_q, pick5_q, pick6_q;
+  pick_t pick_d;
+  pick_t pick_q[ACT_LAT];  // [i] is i + 1 cycles old
+  pick_t pick;  // of the window
 
-  act_mem #(
-      .WORDS(WORDS)
-  ) u_mem (
-      .clk(clk),
-      .rd_en(req.valid),
-      .rd_center(req.center),
-      .window(window),
-      .wr_en(wr_en),
-      .wr_addr(wr_addr),
-      .wr_data(wr_data)
-  );
-
+  // The plain word is a stride of 1 inside of a map
   always_comb begin
     pick_d.pre = req.pre && !req.linear;
     pick_d.mode = req.linear ? engine_pkg::MODE_STRIDE1 : req.mode;
-    pick_d.dil = req.dil;
-    pick_d.lane_ok = req.lane_ok;
-    pick_d.at_left = req.at_left;
-    pick_d.at_right = req.at_right;
+    pick_d.lane_ok = req.linear ? '1 : req.lane_ok;
+    pick_d.at_left = req.at_left && !req.linear;
+    pick_d.at_right = req.at_right && !req.linear;
     pick_d.narrow = req.narrow;
-    pick_d.linear = req.linear;
+    pick_d.pair = req.pair && req.linear;
     pick_d.in_signed = req.in_signed;
-    pick_d.fill_min = req.fill_min;
   end
 
   always_ff @(posedge clk) begin
@@ -84,24 +68,23 @@ module fetch #(
   end
 
   always_ff @(posedge clk) begin
-    pick1_q <= pick_d;
-    pick2_q <= pick1_q;
-    pick3_q <= pick2_q;
-    pick4_q <= pick3_q;
-    pick5_q <= pick4_q;
-    pick6_q <= pick5_q;
+    pick_q[0] <= pick_d;
+    for (int unsigned i = 1; i < ACT_LAT; i++) pick_q[i] <= pick_q[i-1];
   end
+  assign pick = pick_q[ACT_LAT-1];
 
-  // 6: the plain pixels, and the strided taps
+  // The plain pixels, and the strided taps
   logic [7:0] plain_q[PIXELS];
   logic [7:0] strided_q[3][16];
+  logic pick_en;
+  assign pick_en = valid_q[ACT_LAT];
 
   for (genvar e = 0; e < PIXELS; e++) begin : g_plain
-    localparam int unsigned ONE = 16 + e - 7;  // pixel -7 + e
-    localparam int unsigned HALF = 16 + (e + 1) / 2 - 4;  // pixel floor((-7 + e) / 2)
+    localparam int unsigned ONE = 16 + e - 1;  // pixel -1 + e
+    localparam int unsigned HALF = 16 + (e + 1) / 2 - 1;  // pixel floor((-1 + e) / 2)
     always_ff @(posedge clk) begin
-      if (valid_q[5]) begin
-        case ({pick5_q.mode == engine_pkg::MODE_UP, pick5_q.pre})
+      if (pick_en) begin
+        case ({pick.mode == engine_pkg::MODE_UP, pick.pre})
           2'b00: plain_q[e] <= window[8*ONE+:8];
           2'b01: plain_q[e] <= window[8*(ONE+8)+:8];
           2'b10: plain_q[e] <= window[8*HALF+:8];
@@ -115,125 +98,66 @@ module fetch #(
     for (genvar x = 0; x < 16; x++) begin : g_lane
       localparam int unsigned TWO = 16 + 2 * x + j - 1;
       localparam int unsigned FOUR = 16 + 4 * (x % 8) + j - 1;
+      localparam int unsigned NEXT = 32 + x;
       always_ff @(posedge clk) begin
-        if (valid_q[5] && pick5_q.mode[1]) begin
-          strided_q[j][x] <= pick5_q.mode[0] ? window[8*FOUR+:8] : window[8*TWO+:8];
+        if (pick_en) begin
+          if (j == 2 && pick.pair) strided_q[j][x] <= window[8*NEXT+:8];
+          else strided_q[j][x] <= pick.mode[0] ? window[8*FOUR+:8] : window[8*TWO+:8];
         end
       end
     end
   end
 
-  // 7 and 8: the taps of each lane
-  logic in_signed7_q, fill_min7_q;
+  // The taps of each lane
+  logic strided_sel_q, next_sel_q, in_signed_q;
+  logic choose_en;
+  assign choose_en = valid_q[ACT_LAT+1];
 
   always_ff @(posedge clk) begin
-    if (valid_q[6]) begin
-      in_signed7_q <= pick6_q.in_signed;
-      fill_min7_q  <= pick6_q.fill_min && pick6_q.in_signed;
+    if (pick_en) begin
+      strided_sel_q <= pick.mode[1];
+      next_sel_q <= pick.mode[1] || pick.pair;
+      in_signed_q <= pick.in_signed;
     end
   end
 
   for (genvar x = 0; x < 16; x++) begin : g_lane
-    logic [2:0] dil;
-    logic strided, ok, left_ok, right_ok;
-    logic [7:0] near0_q, far0_q, strided0_q, near2_q, far2_q, strided2_q, middle_q;
-    logic [1:0] sel0_q, sel2_q;
-    logic ok_q;
-    logic [7:0] tap0_d, tap1_d, tap2_d;
-    logic [7:0] tap0_q, tap1_q, tap2_q;
-    logic sign0_q, sign1_q, sign2_q;
+    logic [2:0] ok_q;
+    logic [7:0] tap_d[3];
 
-    assign dil = pick6_q.dil[x];
-    assign strided = pick6_q.mode[1];
-    assign ok = pick6_q.linear || pick6_q.lane_ok[x];
-
-    // Column dil (or 1) to the left of lane x, or to the right, is inside the row
-    always_comb begin
-      logic [3:0] reach;
-      logic out_left, out_right;
-      reach = strided ? 4'd1 : 4'(dil);
-      out_left = (pick6_q.narrow || x < 8) && 4'(x % 8) < reach;
-      out_right = (pick6_q.narrow || x >= 8) && 4'(7 - x % 8) < reach;
-      left_ok = ok && (pick6_q.linear || !(pick6_q.at_left && out_left));
-      // A strided row of even width has its last right-hand tap inside
-      right_ok = ok && (pick6_q.linear || strided || !(pick6_q.at_right && out_right));
-    end
-
+    // The first column of a row has none to its left, the last plain one none to its right (a
+    // strided row of even width has its last right-hand tap inside)
     always_ff @(posedge clk) begin
-      if (valid_q[6]) begin
-        case (dil[1:0])
-          2'd0: begin
-            near0_q <= plain_q[7+x];
-            far0_q  <= plain_q[7+x-4];
-            near2_q <= plain_q[7+x];
-            far2_q  <= plain_q[7+x+4];
-          end
-          2'd1: begin
-            near0_q <= plain_q[7+x-1];
-            far0_q  <= plain_q[7+x-5];
-            near2_q <= plain_q[7+x+1];
-            far2_q  <= plain_q[7+x+5];
-          end
-          2'd2: begin
-            near0_q <= plain_q[7+x-2];
-            far0_q  <= plain_q[7+x-6];
-            near2_q <= plain_q[7+x+2];
-            far2_q  <= plain_q[7+x+6];
-          end
-          default: begin
-            near0_q <= plain_q[7+x-3];
-            far0_q  <= plain_q[7+x-7];
-            near2_q <= plain_q[7+x+3];
-            far2_q  <= plain_q[7+x+7];
-          end
-        endcase
-        strided0_q <= strided_q[0][x];
-        strided2_q <= strided_q[2][x];
-        middle_q <= strided ? strided_q[1][x] : plain_q[7+x];
-        sel0_q <= !left_ok ? SEL_FILL : strided ? SEL_STRIDED : dil[2] ? SEL_FAR : SEL_NEAR;
-        sel2_q <= !right_ok ? SEL_FILL : strided ? SEL_STRIDED : dil[2] ? SEL_FAR : SEL_NEAR;
-        ok_q <= ok;
+      if (pick_en) begin
+        ok_q[0] <= pick.lane_ok[x]
+                   && !(pick.at_left && (x == 0 || (x == 8 && pick.narrow)));
+        ok_q[1] <= pick.lane_ok[x];
+        ok_q[2] <= pick.lane_ok[x]
+                   && !(pick.at_right && !pick.mode[1] && (x == 15 || (x == 7 && pick.narrow)));
       end
     end
 
     always_comb begin
-      case (sel0_q)
-        SEL_NEAR: tap0_d = near0_q;
-        SEL_FAR: tap0_d = far0_q;
-        SEL_STRIDED: tap0_d = strided0_q;
-        default: tap0_d = {fill_min7_q, 7'd0};
-      endcase
-      case (sel2_q)
-        SEL_NEAR: tap2_d = near2_q;
-        SEL_FAR: tap2_d = far2_q;
-        SEL_STRIDED: tap2_d = strided2_q;
-        default: tap2_d = {fill_min7_q, 7'd0};
-      endcase
-      tap1_d = ok_q ? middle_q : {fill_min7_q, 7'd0};
-    end
-
-    always_ff @(posedge clk) begin
-      if (valid_q[7]) begin
-        tap0_q  <= tap0_d;
-        tap1_q  <= tap1_d;
-        tap2_q  <= tap2_d;
-        sign0_q <= in_signed7_q && tap0_d[7];
-        sign1_q <= in_signed7_q && tap1_d[7];
-        sign2_q <= in_signed7_q && tap2_d[7];
+      for (int unsigned j = 0; j < 3; j++) begin
+        tap_d[j] = (j == 2 ? next_sel_q : strided_sel_q) ? strided_q[j][x] : plain_q[x+j];
+        if (!ok_q[j]) tap_d[j] = '0;
       end
     end
 
-    assign taps[0][x] = {sign0_q, tap0_q};
-    assign taps[1][x] = {sign1_q, tap1_q};
-    assign taps[2][x] = {sign2_q, tap2_q};
-    assign word[8*x+:8] = tap1_q;
+    always_ff @(posedge clk) begin
+      if (choose_en) begin
+        for (int unsigned j = 0; j < 3; j++) begin
+          taps[j][x] <= {in_signed_q && tap_d[j][7], tap_d[j]};
+        end
+      end
+    end
   end
 
   assign out_valid = valid_q[FETCH_LAT];
 
-  // No tap reaches more than 7 pixels to the left; the last stage looks at neither mode bit 0 nor pre
+  // No tap reaches more than one pixel to the left
   logic unused;
-  assign unused = &{1'b0, window[71:0], pick6_q.pre, pick6_q.mode[0]};
+  assign unused = &{1'b0, window[119:0]};
 endmodule
 
 `default_nettype wire

@@ -29,11 +29,13 @@ module mac_array #(
     input  wire logic                                            first,
     input  wire logic                                            last,
     input  wire logic                                            w8,
-    input  wire logic [engine_pkg::LANES-1:0][engine_pkg::PIX_W-1:0] vec,
+    input  wire logic [engine_pkg::LANES-1:0][engine_pkg::PIX_W-1:0] vec,  // columns 0..11
+    input  wire logic [engine_pkg::LANES-1:0][engine_pkg::PIX_W-1:0] vec_hi,  // columns 12..23
     input  wire logic [                                     95:0] weights,
     // with `last`
     input  wire logic                                            chunk_first,
     input  wire logic                                            chunk_last,
+    input  wire logic                                            pair,
     input  wire logic [                     engine_pkg::OC_W-1:0] n_oc,
     input  wire logic [                               SIDE_W-1:0] side,
     // one channel a cycle
@@ -55,6 +57,7 @@ module mac_array #(
     logic              w8;
     logic              chunk_first;
     logic              chunk_last;
+    logic              pair;
     logic [OC_W-1:0]   n_oc;
     logic [SIDE_W-1:0] side;
   } chunk_t;
@@ -72,13 +75,14 @@ module mac_array #(
   logic [4:1] last_q;
   chunk_t chunk_d, chunk1_q, chunk2_q, chunk3_q, chunk4_q, chunk5_q;
   logic signed [24:0] pack_d[PAIRS], pack_q[PAIRS];
-  logic signed [PIX_W-1:0] vec_q[LANES];
+  logic signed [PIX_W-1:0] vec_q[2][LANES];  // of the lower and of the upper columns
   logic [41:0] sums[PAIRS][LANES];
 
   always_comb begin
     chunk_d.w8 = w8;
     chunk_d.chunk_first = chunk_first;
     chunk_d.chunk_last = chunk_last;
+    chunk_d.pair = pair;
     chunk_d.n_oc = n_oc;
     chunk_d.side = side;
   end
@@ -112,7 +116,10 @@ module mac_array #(
   always_ff @(posedge clk) begin
     if (valid) begin
       pack_q <= pack_d;
-      for (int unsigned x = 0; x < LANES; x++) vec_q[x] <= vec[x];
+      for (int unsigned x = 0; x < LANES; x++) begin
+        vec_q[0][x] <= vec[x];
+        vec_q[1][x] <= vec_hi[x];
+      end
     end
   end
 
@@ -122,7 +129,7 @@ module mac_array #(
           .clk(clk),
           .ab_en(valid_q[1]),
           .a(pack_q[p]),
-          .b(vec_q[x]),
+          .b(vec_q[2*p/PAIRS][x]),
           .m_en(valid_q[2]),
           .p_en(valid_q[3]),
           .p_clear(first_q[3]),
@@ -134,8 +141,11 @@ module mac_array #(
   // 5: the snapshot, read out one channel a cycle while `run_q`
   logic run_q;
   logic [OC_W-1:0] oc_q;
+  logic [OC_W-1:0] column_q;  // of channel oc_q
+  logic half_end_q;  // pair: oc_q is the last channel of the lower columns
   drain_t drain_d, drain6_q, drain7_q, drain8_q;
   logic valid6_q, valid7_q, valid8_q, w8_6_q, w8_7_q;
+  logic high6_q, high7_q;  // the upper field of the packed sum
   logic [3:0] pair_d;
   logic [1:0] pair_high_q;
 
@@ -149,7 +159,13 @@ module mac_array #(
     if (last_q[4]) begin
       chunk5_q <= chunk4_q;
       oc_q <= '0;
-    end else oc_q <= oc_q + 1'b1;
+      column_q <= '0;
+      half_end_q <= chunk4_q.pair && chunk4_q.n_oc[OC_W-1:1] == (OC_W - 1)'(1);
+    end else begin
+      oc_q <= oc_q + 1'b1;
+      column_q <= half_end_q ? OC_W'(OC / 2) : column_q + 1'b1;
+      half_end_q <= chunk5_q.pair && oc_q + OC_W'(2) == {1'b0, chunk5_q.n_oc[OC_W-1:1]};
+    end
   end
 
   always_comb begin
@@ -157,7 +173,7 @@ module mac_array #(
     drain_d.chunk_last = chunk5_q.chunk_last;
     drain_d.oc = oc_q;
     drain_d.side = chunk5_q.side;
-    pair_d = chunk5_q.w8 ? oc_q[3:0] : oc_q[4:1];
+    pair_d = chunk5_q.w8 ? column_q[3:0] : column_q[4:1];
   end
 
   always_ff @(posedge clk) begin
@@ -171,6 +187,8 @@ module mac_array #(
     drain6_q <= drain_d;
     w8_6_q <= chunk5_q.w8;
     w8_7_q <= w8_6_q;
+    high6_q <= column_q[0];
+    high7_q <= high6_q;
     drain7_q <= drain6_q;
     drain8_q <= drain7_q;
     pair_high_q <= pair_d[3:2];
@@ -219,7 +237,7 @@ module mac_array #(
       logic [20:0] high;
       high = pair_q[41:21] + {20'd0, pair_q[20]};
       if (w8_7_q) sum_d = pair_q[SUM_W-1:0];
-      else if (drain7_q.oc[0]) sum_d = SUM_W'($signed(high));
+      else if (high7_q) sum_d = SUM_W'($signed(high));
       else sum_d = SUM_W'($signed(pair_q[20:0]));
     end
 
