@@ -14,7 +14,11 @@ engine/write_queue.sv
 engine/act_mem.sv
 engine/fetch.sv
 engine/mac_array.sv
+engine/row_chain.sv
+engine/row_max.sv
 engine/dw_lanes.sv
+engine/lane_write.sv
+engine/lane_path.sv
 engine/writeback.sv
 engine/smap.sv
 engine/walker.sv

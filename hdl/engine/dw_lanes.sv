@@ -1,178 +1,120 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise lanes: 16 pixels, three taps of one kernel row a cycle; sums, maxima and peaks.
+// Depthwise lanes: 16 pixels a cycle, nine taps each.
 //
-// The rows of one output word run from `first` to `last` (both may be in one cycle; the next word's
-// may follow at once, gaps are free). acc[x] = sum of weight[j] * tap[j][x] over the rows; a lane
-// that takes no part in a row has zeros as its taps. With max_mode: acc[x] = maximum of all taps;
-// `center` is the middle tap of the row marked `mid`, and `peak_mask` says where it equals the
-// maximum. max_mode stays the same from first to last.
+// acc[x] + base = sum over (i, j) of weight[3i + j] * taps[i][j][x] + bias. The weights come one
+// cycle before their taps. in_signed: the taps are int8, else uint8; constant during an operation.
 //
-// Multipliers are LUTs: the weight is two digits of -2..2, so a product is two multiplexed copies
-// of the pixel; the ones that complete their negation enter as carries.
+// Multipliers are LUTs: a weight is two digits of -2..2, so a product is the sum of two multiplexed
+// copies of the pixel. Copies are negated by inverting them; the ones this leaves to be added are
+// the same for all lanes: those of the high digits are carries, those of the low ones go into base.
 //
-// Latency DW_LAT = 6 from `last` to out_valid; the outputs are good in that one cycle.
-// Resources: about 3.1k LUT, 4.6k FF, no DSP.
+// Latency DW_LAT = 3 from valid to out_valid, one a cycle. About 4.7k LUT, 2.7k FF, no DSP.
 `default_nettype none
 
 module dw_lanes (
-    input  wire logic                                                 clk,
-    input  wire logic                                                 rst,
-    // one kernel row
-    input  wire logic                                                 valid,
-    input  wire logic                                                 first,
-    input  wire logic                                                 mid,
-    input  wire logic                                                 last,
-    input  wire logic                                                 max_mode,
-    input  wire logic [2:0][engine_pkg::LANES-1:0][engine_pkg::PIX_W-1:0] taps,
-    input  wire logic [                                         11:0] weights,  // tap 0 lowest
-    // the group
-    output logic                                                      out_valid,
-    output logic      [engine_pkg::LANES-1:0][engine_pkg::ACC_W-1:0]  acc,
-    output logic      [engine_pkg::LANES-1:0][engine_pkg::PIX_W-1:0]  center,
-    output logic      [                       engine_pkg::LANES-1:0]  peak_mask
+    input  wire logic                                                  clk,
+    input  wire logic                                                  rst,
+    input  wire logic                                                  in_signed,
+    // in
+    input  wire logic        [                                   35:0] weights,  // tap (0, 0) lowest
+    input  wire logic                                                  valid,
+    input  wire logic        [2:0][2:0][engine_pkg::LANES-1:0][   7:0] taps,
+    input  wire logic        [                 engine_pkg::BIAS_W-1:0] bias,
+    // out
+    output logic                                                       out_valid,
+    output logic      [engine_pkg::LANES-1:0][engine_pkg::LANE_W-1:0]  acc,
+    output logic      [                         engine_pkg::ACC_W-1:0] base
 );
   localparam int unsigned LANES = engine_pkg::LANES;
-  localparam int unsigned PIX_W = engine_pkg::PIX_W;
+  localparam int unsigned LANE_W = engine_pkg::LANE_W;  // nine products: 9 * 8 * 255 < 2**15
   localparam int unsigned ACC_W = engine_pkg::ACC_W;
+  localparam int unsigned BIAS_W = engine_pkg::BIAS_W;
 
-  localparam int unsigned PART_W = PIX_W + 1;  // a digit times a pixel
-  localparam int unsigned PROD_W = 13;  // 4-bit weight times pixel
-  localparam int unsigned ROW_W = 15;  // three products
-  localparam int unsigned SUM_W = 16;  // nine products: 9 * 8 * 255 < 2**15
+  localparam int unsigned PART_W = 10;  // a digit times a pixel
+  localparam int unsigned PROD_W = 12;  // a weight times a pixel: at least -8 * 255 - 1
+  localparam int unsigned ROW_W = 14;  // three products
 
-  // 1: taps and digits; 2: parts; 3: products; 4, 5: sum of the row; 6: accumulated
-  logic [5:1] valid_q, first_q, mid_q, last_q;
-  logic [6:1] max_q;
   // The digits of each weight: take the pixel, twice the pixel, or nothing; then negate
-  logic [2:0] low_one_d, low_two_d, low_neg_d, high_one_d, high_two_d, high_neg_d;
-  logic [2:0] low_one_q, low_two_q, low_neg_q, high_one_q, high_two_q, high_neg_q;
-  logic [2:0] low_neg2_q, high_neg2_q, low_neg3_q;
-  logic low_neg4_q;
+  logic [8:0] low_one_q, low_two_q, low_neg_q, high_one_q, high_two_q, high_neg_q;
 
-  // Digit -2..2 of the bit pair {b1, b0} with the bit below it
-  always_comb begin
-    for (int unsigned j = 0; j < 3; j++) begin
-      logic [3:0] w;
-      w = weights[4*j+:4];
-      low_one_d[j] = w[0];
-      low_two_d[j] = w[1] && !w[0];
-      low_neg_d[j] = w[1];
-      high_one_d[j] = w[2] ^ w[1];
-      high_two_d[j] = (w[3] && !w[2] && !w[1]) || (!w[3] && w[2] && w[1]);
-      high_neg_d[j] = w[3] && !(w[2] && w[1]);
+  always_ff @(posedge clk) begin
+    for (int unsigned t = 0; t < 9; t++) begin
+      // Digit -2..2 of the bit pair {b1, b0} with the bit below it
+      low_one_q[t] <= weights[4*t];
+      low_two_q[t] <= weights[4*t+1] && !weights[4*t];
+      low_neg_q[t] <= weights[4*t+1];
+      high_one_q[t] <= weights[4*t+2] ^ weights[4*t+1];
+      high_two_q[t] <= (weights[4*t+3] && !weights[4*t+2] && !weights[4*t+1])
+                       || (!weights[4*t+3] && weights[4*t+2] && weights[4*t+1]);
+      high_neg_q[t] <= weights[4*t+3] && !(weights[4*t+2] && weights[4*t+1]);
     end
   end
 
+  // 1: products; 2: three of them; 3: all
+  logic valid1_q, valid2_q;
   always_ff @(posedge clk) begin
     if (rst) begin
-      valid_q   <= '0;
+      valid1_q  <= 1'b0;
+      valid2_q  <= 1'b0;
       out_valid <= 1'b0;
     end else begin
-      valid_q   <= {valid_q[4:1], valid};
-      out_valid <= valid_q[5] && last_q[5];
+      valid1_q  <= valid;
+      valid2_q  <= valid1_q;
+      out_valid <= valid2_q;
     end
-    first_q <= {first_q[4:1], first};
-    mid_q   <= {mid_q[4:1], mid};
-    last_q  <= {last_q[4:1], last};
-    max_q   <= {max_q[5:1], max_mode};
   end
 
+  // The bias and one for each low digit that is negated
+  logic [3:0] negated, negated1_q, negated2_q;
+  logic signed [BIAS_W-1:0] bias1_q, bias2_q;
+  always_comb begin
+    negated = '0;
+    for (int unsigned t = 0; t < 9; t++) negated = negated + 4'(low_neg_q[t]);
+  end
   always_ff @(posedge clk) begin
-    if (valid) begin
-      low_one_q  <= low_one_d;
-      low_two_q  <= low_two_d;
-      low_neg_q  <= low_neg_d;
-      high_one_q <= high_one_d;
-      high_two_q <= high_two_d;
-      high_neg_q <= high_neg_d;
-    end
-    low_neg2_q  <= low_neg_q;
-    high_neg2_q <= high_neg_q;
-    low_neg3_q <= low_neg2_q;
-    low_neg4_q <= low_neg3_q[2];
+    negated1_q <= negated;
+    negated2_q <= negated1_q;
+    bias1_q <= bias;
+    bias2_q <= bias1_q;
+    base <= ACC_W'(bias2_q) + ACC_W'({1'b0, negated2_q});
   end
 
   for (genvar x = 0; x < LANES; x++) begin : g_lane
-    logic signed [PIX_W-1:0] tap_q[3];
-    logic [PART_W-1:0] low_part_q[3], high_part_q[3];
-    logic signed [PROD_W-1:0] prod_q[3];
-    logic signed [ROW_W-1:0] two_q, row_q;
-    logic signed [PROD_W-1:0] third_q;
-    logic signed [SUM_W-1:0] sum_d, sum_q;
+    logic signed [PROD_W-1:0] prod_q[9];
+    logic signed [ROW_W-1:0] row_q[3];
+    logic signed [LANE_W-1:0] acc_q;
 
-    // maxima, in step with the sums
-    logic signed [PIX_W-1:0] max01_q, max2_q, max3_q, max4_q, max5_q;
-    logic signed [PIX_W-1:0] mid2_q, mid3_q, mid4_q, mid5_q, best_d, best_q;
-    logic signed [PIX_W-1:0] held_q;
-
-    always_ff @(posedge clk) begin
-      if (valid) begin
-        for (int unsigned j = 0; j < 3; j++) tap_q[j] <= taps[j][x];
-      end
-    end
-
-    always_ff @(posedge clk) begin
-      if (valid_q[1] && !max_q[1]) begin
-        for (int unsigned j = 0; j < 3; j++) begin
-          low_part_q[j] <= (({PART_W{low_one_q[j]}} & PART_W'(tap_q[j])) |
-                            ({PART_W{low_two_q[j]}} & {tap_q[j], 1'b0})) ^
-                           {PART_W{low_neg_q[j]}};
-          high_part_q[j] <= (({PART_W{high_one_q[j]}} & PART_W'(tap_q[j])) |
-                             ({PART_W{high_two_q[j]}} & {tap_q[j], 1'b0})) ^
-                            {PART_W{high_neg_q[j]}};
+    for (genvar t = 0; t < 9; t++) begin : g_tap
+      logic [7:0] tap;
+      logic sign;
+      logic [PART_W-1:0] once, twice, low, high;
+      assign tap = taps[t/3][t%3][x];
+      assign sign = in_signed && tap[7];
+      assign once = {{2{sign}}, tap};
+      assign twice = {sign, tap, 1'b0};
+      assign low = (({PART_W{low_one_q[t]}} & once) | ({PART_W{low_two_q[t]}} & twice))
+                   ^ {PART_W{low_neg_q[t]}};
+      assign high = (({PART_W{high_one_q[t]}} & once) | ({PART_W{high_two_q[t]}} & twice))
+                    ^ {PART_W{high_neg_q[t]}};
+      always_ff @(posedge clk) begin
+        if (valid) begin
+          prod_q[t][1:0] <= low[1:0];
+          prod_q[t][PROD_W-1:2] <= {{2{low[PART_W-1]}}, low[PART_W-1:2]} + high
+                                   + PART_W'(high_neg_q[t]);
         end
       end
-      if (valid_q[2] && !max_q[2]) begin
-        // low + 4 * (high + carry); the carry of low waits
-        for (int unsigned j = 0; j < 3; j++) begin
-          prod_q[j][1:0] <= low_part_q[j][1:0];
-          prod_q[j][PROD_W-1:2] <= (PROD_W-2)'($signed(low_part_q[j][PART_W-1:2])) +
-              (PROD_W-2)'($signed(high_part_q[j])) + (PROD_W-2)'(high_neg2_q[j]);
+    end
+
+    always_ff @(posedge clk) begin
+      if (valid1_q) begin
+        for (int unsigned i = 0; i < 3; i++) begin
+          row_q[i] <= ROW_W'(prod_q[3*i]) + ROW_W'(prod_q[3*i+1]) + ROW_W'(prod_q[3*i+2]);
         end
       end
-      if (valid_q[3] && !max_q[3]) begin
-        two_q   <= ROW_W'(prod_q[0]) + ROW_W'(prod_q[1]) + ROW_W'(low_neg3_q[0]);
-        third_q <= prod_q[2] + PROD_W'(low_neg3_q[1]);
-      end
-      if (valid_q[4] && !max_q[4]) begin
-        row_q <= two_q + ROW_W'(third_q) + ROW_W'(low_neg4_q);
-      end
+      if (valid2_q) acc_q <= LANE_W'(row_q[0]) + LANE_W'(row_q[1]) + LANE_W'(row_q[2]);
     end
 
-    assign sum_d = (first_q[5] ? '0 : sum_q) + SUM_W'(row_q);
-    assign best_d = first_q[5] || max5_q > best_q ? max5_q : best_q;
-
-    always_ff @(posedge clk) begin
-      if (valid_q[1] && max_q[1]) begin
-        max01_q <= tap_q[0] > tap_q[1] ? tap_q[0] : tap_q[1];
-        max2_q  <= tap_q[2];
-        mid2_q  <= tap_q[1];
-      end
-      if (valid_q[2] && max_q[2]) begin
-        max3_q <= max01_q > max2_q ? max01_q : max2_q;
-        mid3_q <= mid2_q;
-      end
-      if (valid_q[3] && max_q[3]) begin
-        max4_q <= max3_q;
-        mid4_q <= mid3_q;
-      end
-      if (valid_q[4] && max_q[4]) begin
-        max5_q <= max4_q;
-        mid5_q <= mid4_q;
-      end
-    end
-
-    always_ff @(posedge clk) begin
-      if (valid_q[5]) begin
-        if (max_q[5]) best_q <= best_d;
-        if (max_q[5] && mid_q[5]) held_q <= mid5_q;
-        if (!max_q[5]) sum_q <= sum_d;
-      end
-    end
-
-    assign acc[x] = max_q[6] ? ACC_W'(best_q) : ACC_W'(sum_q);
-    assign center[x] = held_q;
-    assign peak_mask[x] = held_q == best_q;
+    assign acc[x] = acc_q;
   end
 endmodule
 

@@ -12,6 +12,7 @@ package engine_pkg;
   localparam int unsigned ADDR_W = 16;  // activation word address
   localparam int unsigned PIX_W = 9;  // a pixel, uint8 or int8, as a signed number
   localparam int unsigned ACC_W = 26;  // an accumulator
+  localparam int unsigned LANE_W = 16;  // nine products of depthwise lanes
   localparam int unsigned BIAS_W = 25;
   localparam int unsigned SHIFT_W = 5;  // shift + 7
   localparam int unsigned SMAP_IDX_W = 10;
@@ -21,7 +22,10 @@ package engine_pkg;
   localparam int unsigned ACT_LAT = 6;  // act_mem: center -> window
   localparam int unsigned FETCH_LAT = 8;  // fetch: fetch_t -> taps, ACT_LAT of it in act_mem
   localparam int unsigned MAC_LAT = 9;  // mac_array: `last` -> d_valid of channel 0
-  localparam int unsigned DW_LAT = 6;  // dw_lanes: `last` -> out_valid
+  localparam int unsigned DW_LAT = 3;  // dw_lanes: valid -> out_valid
+  // lane_path: the entry that brings the centre to its place -> lanes_valid, wb_valid
+  localparam int unsigned LANE_LAT = 7;
+  localparam int unsigned LANE_WB_LAT = 12;
   localparam int unsigned REQUANT_LAT = 5;  // requant: acc -> q
   localparam int unsigned WB_LAT = REQUANT_LAT;  // writeback: valid -> wr_en
   // A read presented this many cycles after w*_empty has risen (or later) sees the word

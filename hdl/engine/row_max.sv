@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Maxima of 3x3 pixels for 16 lanes: first of the three taps of a row, then of three rows.
+//
+// `row` with row_valid is the row that follows the centre (row_chain's position +1); a cycle later
+// `valid` says that the centre's maximum is wanted, and above, below which rows do not count. The
+// fill within a row is the least value of the type. Pixels are compared as unsigned numbers, signed
+// ones with their sign turned over.
+//
+// Latency 3 from valid to best and center, the centre's own pixel. One a cycle, gaps are free.
+`default_nettype none
+
+module row_max (
+    input  wire logic                  clk,
+    input  wire logic                  rst,
+    input  wire logic                  in_signed,  // constant during an operation
+    // a row
+    input  wire logic                  row_valid,
+    input  wire logic [2:0][15:0][7:0] row,
+    // the centre before it
+    input  wire logic                  valid,
+    input  wire logic                  above,
+    input  wire logic                  below,
+    // out
+    output logic      [15:0][7:0]      best,
+    output logic      [15:0][7:0]      center
+);
+  logic row_valid1_q, valid2_q, above2_q, below2_q, valid3_q;
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      row_valid1_q <= 1'b0;
+      valid2_q <= 1'b0;
+      valid3_q <= 1'b0;
+    end else begin
+      row_valid1_q <= row_valid;
+      valid2_q <= valid;
+      valid3_q <= valid2_q;
+    end
+    above2_q <= above;
+    below2_q <= below;
+  end
+
+  for (genvar x = 0; x < 16; x++) begin : g_lane
+    logic [7:0] left, middle, right;
+    logic [7:0] pair_q, right_q, middle_q;
+    logic [2:0][7:0] row_q;  // maxima of the rows at +1, 0, -1
+    logic [1:0][7:0] middles_q;  // at +1, 0
+    logic [7:0] under, lower_q, upper_q, held_q, best_q, center_q;
+    assign left = {row[0][x][7] ^ in_signed, row[0][x][6:0]};
+    assign middle = {row[1][x][7] ^ in_signed, row[1][x][6:0]};
+    assign right = {row[2][x][7] ^ in_signed, row[2][x][6:0]};
+    assign under = below2_q ? 8'd0 : row_q[0];
+
+    always_ff @(posedge clk) begin
+      if (row_valid) begin
+        pair_q   <= left > middle ? left : middle;
+        right_q  <= right;
+        middle_q <= middle;
+      end
+      if (row_valid1_q) begin
+        row_q <= {row_q[1:0], pair_q > right_q ? pair_q : right_q};
+        middles_q <= {middles_q[0], middle_q};
+      end
+      if (valid2_q) begin
+        lower_q <= under > row_q[1] ? under : row_q[1];
+        upper_q <= above2_q ? 8'd0 : row_q[2];
+        held_q  <= middles_q[1];
+      end
+      if (valid3_q) begin
+        best_q   <= lower_q > upper_q ? lower_q : upper_q;
+        center_q <= held_q;
+      end
+    end
+
+    assign best[x] = {best_q[7] ^ in_signed, best_q[6:0]};
+    assign center[x] = {center_q[7] ^ in_signed, center_q[6:0]};
+  end
+endmodule
+
+`default_nettype wire
