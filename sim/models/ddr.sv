@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 // Model of the DDR behind one 64-bit port at the engine's clock (simulation only).
 //
-// The figures, for 16-bit DDR3 at 1050 MT/s (525 MHz clock, 2.1 GB/s peak), engine at 150 MHz:
-//   RATE        7 bytes a cycle = 1.05 GB/s sustained, half of the peak, shared by both directions
-//   LATENCY     40 cycles from a read address to its first beat, and from a write's last beat to
-//               its response (controller, interconnect and the DRAM's own CL + tRCD = 27 ns)
-//   TURN        10 cycles of silence when the direction changes. The DRAM needs CWL + BL/2 + tWTR =
-//               14 clocks = 27 ns = 4 cycles from write to read; the rest is for the controller
-//   REFRESH     every tREFI = 7.8 us = 1170 cycles, for tRFC = 260 ns (4 Gb part) = 39 -> 40 cycles
-// Refresh and turns come on top of RATE: the real average is below 7 bytes a cycle.
+// The figures are the board's (boards/NAME.toml, section memory) and come with the plusarg
+//   +ddr=NUM,DEN,LATENCY,TURN,REFRESH_EVERY,REFRESH_FOR,OUTSTANDING
+// without which the simulation ends, so that one build serves every board and rate:
+//   NUM / DEN      bytes a cycle that reads and writes have together, at most 8
+//   LATENCY        cycles from a read address to its first beat, and from a write's last beat to its
+//                  response (controller, interconnect and the DRAM's own CL + tRCD)
+//   TURN           cycles of silence when the direction changes
+//   REFRESH_EVERY  cycles between two refreshes (tREFI), 0 for none; REFRESH_FOR cycles of silence
+//   OUTSTANDING    bursts each way that wait or are being served, 1 to 16; no more are accepted
+// For the PYNQ-Z2 (16-bit DDR3 at 1050 MT/s, engine at 150 MHz): 7 bytes a cycle = 1.05 GB/s, half of
+// the peak; 40 cycles; 10 for a turn, where the DRAM needs CWL + BL/2 + tWTR = 27 ns = 4 cycles from
+// write to read; 40 cycles (tRFC = 260 ns) every 7.8 us = 1170 cycles. Refresh and turns come on top
+// of the rate, which rests meanwhile: the real average is below it. Up to 4 beats that the bus could
+// have moved and did not are made good.
 //
 // Bursts: INCR, 8 bytes a beat, at most 16 beats; anything else ends the simulation. Reads and
-// writes are answered in order of their addresses; up to ACCEPT of each wait. A direction keeps the
-// bus for at most 4 bursts while the other waits. Writes reach the memory with their beats.
+// writes are answered in order of their addresses; a burst may follow another without a gap. A
+// direction keeps the bus for at most 4 bursts while the other waits. Writes reach the memory with
+// their beats.
 //
 // `stall_percent` holds every channel back at random; an access to the 128 bytes at `fault_addr`
-// is answered with SLVERR while `fault_on`. Addresses beyond the memory get DECERR.
+// is answered with `fault_resp` while `fault_on`. Addresses beyond the memory get DECERR.
 // Mailbox for the host: a toggle of `host_req` reads the file into the memory (host_write) or
 // writes it from the memory, host_bytes from host_addr on (multiples of 8), then host_ack follows.
 `default_nettype none
 
 module ddr #(
     parameter int unsigned BYTES = 1 << 24,     // size, from BASE on
-    parameter logic [31:0] BASE = 32'h10000000,
-    parameter int unsigned RATE = 7,            // bytes a cycle, up to 8
-    parameter int unsigned LATENCY = 40,
-    parameter int unsigned TURN = 10,
-    parameter int unsigned REFRESH_EVERY = 1170,
-    parameter int unsigned REFRESH_FOR = 40,
-    parameter int unsigned ACCEPT = 8
+    parameter logic [31:0] BASE = 32'h10000000
 ) (
     input  wire logic        clk,
     input  wire logic        rst,
@@ -36,6 +37,7 @@ module ddr #(
     input  wire logic [6:0]  stall_percent,
     input  wire logic        fault_on,
     input  wire logic [31:0] fault_addr,
+    input  wire logic [1:0]  fault_resp,
     input  wire logic        host_req,
     input  wire logic        host_write,
     input  wire logic [31:0] host_addr,
@@ -70,11 +72,34 @@ module ddr #(
 );
   localparam int unsigned WORDS = BYTES / 8;
   localparam int unsigned INDEX_W = $clog2(WORDS);
-  localparam int unsigned Q_W = $clog2(ACCEPT);
+  localparam int unsigned PLACES = 16;   // more than any OUTSTANDING
+  localparam int unsigned Q_W = $clog2(PLACES);
   localparam int unsigned BATCH = 4;
   localparam logic [1:0] OKAY = 2'b00;
-  localparam logic [1:0] SLVERR = 2'b10;
   localparam logic [1:0] DECERR = 2'b11;
+
+  // Figures
+  string figures;
+  int unsigned num;
+  int unsigned den;
+  int unsigned latency;
+  int unsigned turn;
+  int unsigned refresh_every;
+  int unsigned refresh_for;
+  int unsigned outstanding;
+
+  initial begin
+    if (!$value$plusargs("ddr=%s", figures)) $fatal(1, "ddr: +ddr= with the figures is missing");
+    if ($sscanf(figures, "%d,%d,%d,%d,%d,%d,%d", num, den, latency, turn, refresh_every,
+                refresh_for, outstanding) != 7) begin
+      $fatal(1, "ddr: +ddr=%s does not have seven figures", figures);
+    end
+    if (den == 0 || num == 0 || num > 8 * den || latency < 3 || turn > 255 || refresh_for > 255
+        || (refresh_every != 0 && refresh_every <= refresh_for) || outstanding < 1
+        || outstanding > PLACES) begin
+      $fatal(1, "ddr: +ddr=%s is out of range", figures);
+    end
+  end
 
   logic [63:0] mem [WORDS];
   logic [31:0] now;
@@ -91,18 +116,18 @@ module ddr #(
   end
 
   // Addresses that wait
-  logic [31:0] r_addr [ACCEPT];
-  logic [31:0] r_due [ACCEPT];
-  logic [4:0] r_beats [ACCEPT];
+  logic [31:0] r_addr [PLACES];
+  logic [31:0] r_due [PLACES];
+  logic [4:0] r_beats [PLACES];
   logic [Q_W:0] r_in;
   logic [Q_W:0] r_out;
-  logic [31:0] w_addr [ACCEPT];
-  logic [4:0] w_beats [ACCEPT];
+  logic [31:0] w_addr [PLACES];
+  logic [4:0] w_beats [PLACES];
   logic [Q_W:0] w_in;
   logic [Q_W:0] w_out;
   // Responses that wait
-  logic [31:0] b_due [ACCEPT];
-  logic [1:0] b_resp [ACCEPT];
+  logic [31:0] b_due [PLACES];
+  logic [1:0] b_resp [PLACES];
   logic [Q_W:0] b_in;
   logic [Q_W:0] b_out;
 
@@ -112,9 +137,14 @@ module ddr #(
   assign r_level = r_in - r_out;
   assign w_level = w_in - w_out;
   assign b_level = b_in - b_out;
-  // A write takes a place until its response has gone
-  assign s_axi_arready = (r_level != (Q_W + 1)'(ACCEPT)) && go[0];
-  assign s_axi_awready = (w_level + b_level < (Q_W + 1)'(ACCEPT)) && go[1];
+  // A read takes a place until its last beat, a write until its response
+  logic [Q_W:0] r_ended;
+  logic [Q_W:0] r_places;
+  logic [Q_W:0] w_places;
+  assign r_places = r_in - r_ended;
+  assign w_places = w_in - b_out;
+  assign s_axi_arready = (32'(r_places) < outstanding) && go[0];
+  assign s_axi_awready = (32'(w_places) < outstanding) && go[1];
 
   always_ff @(posedge clk) begin
     if (!rst && s_axi_arvalid) begin
@@ -136,8 +166,8 @@ module ddr #(
   logic [31:0] addr;     // of the next beat
   logic [1:0] resp;
   logic [7:0] pause;     // cycles of silence left
-  logic [5:0] credit;    // bytes, less than 32
-  logic [5:0] earned;
+  int unsigned credit;   // bytes times den, at most 32 bytes
+  int unsigned earned;
   logic [2:0] batch;     // bursts in this direction since the other began to wait
   logic [31:0] refresh;
   logic r_ready;
@@ -147,28 +177,28 @@ module ddr #(
   logic [31:0] next_addr;
 
   function automatic logic [1:0] answer(input logic [31:0] at);
-    if (fault_on && at[31:7] == fault_addr[31:7]) return SLVERR;
+    if (fault_on && at[31:7] == fault_addr[31:7]) return fault_resp;
     if (at - BASE >= BYTES) return DECERR;
     return OKAY;
   endfunction
 
-  assign earned = credit + 6'(RATE) - (beat ? 6'd8 : 6'd0);
-  assign pay = (credit >= 6'd8) && (pause == '0);
+  assign earned = credit + (pause == '0 ? num : 0) - (beat ? 8 * den : 0);
+  assign pay = (credit >= 8 * den) && (pause == '0);
   assign r_ready = (r_level != '0) && (now - r_due[r_out[Q_W-1:0]] < 32'h80000000);
   assign w_ready = w_level != '0;
   assign s_axi_wready = busy && writing && pay && go[3];
   assign beat = busy && (writing ? s_axi_wvalid && s_axi_wready
                                  : pay && go[2] && (!s_axi_rvalid || s_axi_rready));
-  assign next_addr = writing ? w_addr[w_out[Q_W-1:0]] : r_addr[r_out[Q_W-1:0]];
 
   logic free;            // a burst may begin
   logic other_first;     // the other direction has waited for a whole batch
   logic begin_read;
   logic begin_write;
-  assign free = !busy && pause == '0;
+  assign free = (!busy || (beat && beats == 5'd1)) && pause == '0;
   assign other_first = batch == 3'(BATCH);
   assign begin_read = free && r_ready && (!w_ready || (writing ? other_first : !other_first));
   assign begin_write = free && w_ready && !begin_read;
+  assign next_addr = begin_write ? w_addr[w_out[Q_W-1:0]] : r_addr[r_out[Q_W-1:0]];
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -179,6 +209,7 @@ module ddr #(
       w_out <= '0;
       b_in <= '0;
       b_out <= '0;
+      r_ended <= '0;
       busy <= 1'b0;
       writing <= 1'b0;
       pause <= '0;
@@ -192,7 +223,7 @@ module ddr #(
       // Addresses
       if (s_axi_arvalid && s_axi_arready) begin
         r_addr[r_in[Q_W-1:0]] <= s_axi_araddr;
-        r_due[r_in[Q_W-1:0]] <= now + LATENCY - 2;
+        r_due[r_in[Q_W-1:0]] <= now + latency - 2;
         r_beats[r_in[Q_W-1:0]] <= s_axi_arlen[4:0] + 5'd1;
         r_in <= r_in + 1'b1;
       end
@@ -202,31 +233,34 @@ module ddr #(
         w_in <= w_in + 1'b1;
       end
       // Bus
-      credit <= (earned > 6'd31) ? 6'd31 : earned;
-      if (pause != '0) pause <= pause - 1'b1;
-      refresh <= refresh + 1;
-      if (refresh >= REFRESH_EVERY && !busy) begin
-        refresh <= refresh - REFRESH_EVERY;
-        pause <= 8'(REFRESH_FOR);
-      end else if (begin_read || begin_write) begin
-        if (begin_write != writing) begin
-          writing <= begin_write;
-          pause <= 8'(TURN);
-          batch <= '0;
-        end else begin
-          busy <= 1'b1;
-          addr <= next_addr;
-          resp <= answer(next_addr);
-          beats <= writing ? w_beats[w_out[Q_W-1:0]] : r_beats[r_out[Q_W-1:0]];
-          if (writing) w_out <= w_out + 1'b1;
-          else r_out <= r_out + 1'b1;
-          if (!other_first) batch <= (writing ? r_ready : w_ready) ? batch + 1'b1 : '0;
-        end
-      end
+      credit <= (earned > 32 * den) ? 32 * den : earned;
       if (beat) begin
         addr <= addr + 8;
         beats <= beats - 1'b1;
         if (beats == 5'd1) busy <= 1'b0;
+        if (beats == 5'd1 && !writing) r_ended <= r_ended + 1'b1;
+      end
+      if (pause != '0) pause <= pause - 1'b1;
+      refresh <= refresh + 1;
+      if (refresh_every != 0 && refresh >= refresh_every && free) begin
+        refresh <= refresh - refresh_every + 1;
+        pause <= 8'(refresh_for);
+      end else if (begin_read || begin_write) begin
+        writing <= begin_write;
+        if (begin_write != writing) batch <= '0;
+        if (begin_write != writing && turn != 0) begin
+          pause <= 8'(turn - 1);
+        end else begin
+          busy <= 1'b1;
+          addr <= next_addr;
+          resp <= answer(next_addr);
+          beats <= begin_write ? w_beats[w_out[Q_W-1:0]] : r_beats[r_out[Q_W-1:0]];
+          if (begin_write) w_out <= w_out + 1'b1;
+          else r_out <= r_out + 1'b1;
+          if (begin_write == writing && !other_first) begin
+            batch <= (writing ? r_ready : w_ready) ? batch + 1'b1 : '0;
+          end
+        end
       end
       // Read data
       if (s_axi_rready) s_axi_rvalid <= 1'b0;
@@ -238,7 +272,7 @@ module ddr #(
       end
       // Write responses
       if (beat && writing && beats == 5'd1) begin
-        b_due[b_in[Q_W-1:0]] <= now + LATENCY - 1;
+        b_due[b_in[Q_W-1:0]] <= now + latency - 1;
         b_resp[b_in[Q_W-1:0]] <= resp;
         b_in <= b_in + 1'b1;
       end
