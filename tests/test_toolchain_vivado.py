@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Vivado project is complete Tcl, a mock Vivado is driven, reports are read by header names."""
+"""The Vivado project is complete Tcl, and a mock Vivado is driven."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hwflow import boards, resources
 from hwflow.boards import Board
 from hwflow.errors import ConfigError, ToolError
 from hwflow.plan import execute
+from hwflow.report.readers import vivado as reports
 from hwflow.toolchain import vivado, yosys
 
 DATA = Path(__file__).parent / "data"
@@ -133,7 +134,7 @@ def test_vivado_is_run_and_its_reports_are_read(
     install_mock(tmp_path / "bin", monkeypatch)
     done = execute(vivado.plan(project, "codenet_b"), tmp_path / "run")
     assert done.versions == {"vivado": "vivado v2022.2 (64-bit)"}
-    used = vivado.read_utilisation((tmp_path / "run/utilisation.rpt").read_text())
+    used = reports.utilisation((tmp_path / "run/utilisation.rpt").read_text())
     assert used.kind == "post-route"
     assert execute(vivado.plan(project, "codenet_b"), tmp_path / "run").skipped
 
@@ -186,48 +187,3 @@ def test_a_board_setting_may_not_contradict(board: Board) -> None:
     other = board.model_copy(update={"ps7": {**board.ps7, "PCW_USE_S_AXI_HP0": 0}})
     with pytest.raises(ConfigError, match=r"ps7\.PCW_USE_S_AXI_HP0 is set by hwflow"):
         vivado.ps7_settings(other)
-
-
-def test_utilisation_by_header_names() -> None:
-    # tests/data/vivado_*.txt are made by hand in the documented layout; no real run is at hand.
-    text = (DATA / "vivado_utilisation.txt").read_text()
-    used = vivado.read_utilisation(text)
-    assert used.lut == yosys.Used(used=31_234, available=53_200)
-    assert used.ff == yosys.Used(used=41_000, available=106_400)
-    assert used.bram36 == yosys.Used(used=112.5, available=140)
-    assert used.dsp == yosys.Used(used=208, available=220)
-    assert (used.kind, used.tool) == ("post-route", "Vivado 2022.2")
-    # Older versions have no column "Prohibited", newer ones a star at the name.
-    older = re.sub(r"\| Prohibited |\|\s+0 (?=\|\s+\d+ \|\s+[\d.]+ \|$)", "", text, flags=re.M)
-    assert "Prohibited" not in older
-    assert vivado.read_utilisation(older) == used
-    assert vivado.read_utilisation(text.replace("| Slice LUTs ", "| Slice LUTs*")) == used
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("Slice LUTs", "LUTs of a slice", "no row 'Slice LUTs' or 'CLB LUTs'"),
-        ("| 31234 |", "| many |", "gives 'many' for Slice LUTs"),
-        (": Routed", ": Placed", "is 'Placed'"),
-        ("| Design State", "| Design Stage", "no line 'Design State'"),
-        ("Vivado v.", "Something ", "does not name the version"),
-    ],
-)
-def test_wrong_utilisation(old: str, new: str, message: str) -> None:
-    text = (DATA / "vivado_utilisation.txt").read_text().replace(old, new)
-    with pytest.raises(ToolError, match=message):
-        vivado.read_utilisation(text)
-
-
-def test_timing_by_header_names() -> None:
-    text = (DATA / "vivado_timing.txt").read_text()
-    timing, slack = vivado.read_timing(text, 150.0)
-    assert slack == 0.417
-    assert timing.fmax_mhz == pytest.approx(1000 / (1000 / 150 - 0.417), abs=1e-3)
-    worse, slack = vivado.read_timing(text.replace("  0.417 ", " -0.417 "), 150.0)
-    assert slack == -0.417
-    assert worse.fmax_mhz is not None
-    assert worse.fmax_mhz < 150
-    with pytest.raises(ToolError, match="no row below WNS"):
-        vivado.read_timing(text.replace("WNS(ns)", "slack"), 150.0)

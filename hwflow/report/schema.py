@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     SerializerFunctionWrapHandler,
@@ -22,7 +23,8 @@ from hwflow.errors import ConfigError
 from hwflow.plan import write_atomic
 
 Kind = Literal[
-    "measured in simulation", "post-synthesis estimate", "pre-route estimate", "post-route"
+    "measured in simulation", "HLS estimate", "post-synthesis estimate", "pre-route estimate",
+    "post-route",
 ]
 
 
@@ -158,14 +160,14 @@ class Layer(_Strict):
 
 
 class Used(_Strict):
-    """Of one resource; a BRAM36 may be used by halves."""
+    """Of one resource; a BRAM36 may be used by halves. Null: the tool does not name its chip."""
 
     used: int | float
-    available: int
+    available: int | float | None
 
 
 class Resources(_Measured):
-    """Logic the design takes."""
+    """Logic the design takes; `other` are cells of the chip that have no column of their own."""
 
     kind: Kind | None = None
     tool: str | None = None
@@ -173,6 +175,14 @@ class Resources(_Measured):
     ff: Used | None = None
     bram36: Used | None = None
     dsp: Used | None = None
+    other: dict[str, Used] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _no_available_has_a_reason(self) -> Self:
+        rows = (self.lut, self.ff, self.bram36, self.dsp, *self.other.values())
+        if not self.reason and any(one is not None and one.available is None for one in rows):
+            raise ValueError("a null number needs a reason")
+        return self
 
 
 class Timing(_Measured):
@@ -181,6 +191,17 @@ class Timing(_Measured):
     kind: Kind | None = None
     tool: str | None = None
     fmax_mhz: NonNegativeFloat | None = None
+
+
+class Power(_Measured):
+    """What the design is estimated to draw, in watts; `confidence` as the tool calls it."""
+
+    kind: Kind | None = None
+    tool: str | None = None
+    total_w: NonNegativeFloat | None = None
+    dynamic_w: NonNegativeFloat | None = None
+    static_w: NonNegativeFloat | None = None
+    confidence: str | None = None
 
 
 class Bitstream(_Measured):
@@ -207,6 +228,7 @@ class Report(_Strict):
     layers: list[Layer]
     resources: Resources
     timing: Timing
+    power: Power = Power(reason="no stage of hwflow estimates power")
     bitstream: Bitstream
 
     model_config = ConfigDict(

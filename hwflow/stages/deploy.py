@@ -72,6 +72,7 @@ def _run_vivado(
     ctx: Context, board: Board, project: dict[str, str | bytes], name: str, result: dict[str, Any]
 ) -> None:
     from hwflow.plan import execute
+    from hwflow.report.readers import vivado as reports
     from hwflow.toolchain import vivado, yosys
 
     ctx.say("Vivado: synthesis, place and route")
@@ -80,8 +81,13 @@ def _run_vivado(
     execute(plan, folder, lambda line: ctx.say(f"Vivado: {line}"[:60]))
     for file in plan.products:
         shutil.copyfile(folder / file, ctx.work / file)
-    used = vivado.read_utilisation((folder / "utilisation.rpt").read_text())
-    timing, slack = vivado.read_timing((folder / "timing.rpt").read_text(), board.clock.mhz)
+    used = reports.utilisation((folder / "utilisation.rpt").read_text())
+    timing, slack = reports.timing((folder / "timing.rpt").read_text(), None, board.clock.mhz)
+    if slack is None or used.kind != "post-route" or timing.kind != "post-route":
+        raise ToolError(
+            f"the reports of Vivado in {folder} are not those of a routed design with a clock: "
+            f"{used.kind}, {timing.kind}, {timing.reason or used.reason}"
+        )
     if slack < 0 and not ctx.options.allow_negative_slack:
         raise ToolError(
             f"timing is not met at {board.clock.mhz} MHz: worst slack {slack} ns; see "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vivado: a complete project as Tcl, its check without Vivado, and readers of its reports."""
+"""Vivado: a complete project as Tcl, and its check without Vivado."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import hwflow
 from hwflow.boards import Board
 from hwflow.errors import ConfigError, ToolError
 from hwflow.plan import Command, Plan
-from hwflow.report.schema import Kind, Resources, Timing, Used
 from hwflow.toolchain.render import render
 
 PROGRAM = "vivado"
@@ -127,83 +126,3 @@ def plan(files: Mapping[str, str | bytes], name: str, allow_negative_slack: bool
     )
     products = (f"{name}.bit", f"{name}.hwh", "utilisation.rpt", "timing.rpt")
     return Plan(files, (command,), products, "vivado")
-
-
-def read_utilisation(text: str) -> Resources:
-    """Resources out of the text of `report_utilization`, found by the names of its columns."""
-    rows: dict[str, dict[str, str]] = {}
-    header: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            continue
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if {"Used", "Available"} <= set(cells):
-            header = cells
-        elif len(cells) == len(header):
-            rows.setdefault(cells[0].rstrip("*"), dict(zip(header, cells, strict=True)))
-
-    def used(*names: str) -> Used:
-        for name in names:
-            if name in rows:
-                return Used(
-                    used=_number(rows[name]["Used"], name),
-                    available=int(_number(rows[name]["Available"], name)),
-                )
-        raise ToolError(
-            f"the utilisation report has no row {' or '.join(map(repr, names))}; "
-            "is it the text of report_utilization?"
-        )
-
-    return Resources(
-        kind=_kind(text), tool=_tool(text),
-        lut=used("Slice LUTs", "CLB LUTs"), ff=used("Slice Registers", "CLB Registers"),
-        bram36=used("Block RAM Tile"), dsp=used("DSPs"),
-    )
-
-
-def read_timing(text: str, clock_mhz: float) -> tuple[Timing, float]:
-    """Fmax and the worst setup slack (ns) out of the text of `report_timing_summary`."""
-    lines = text.splitlines()
-    for index, line in enumerate(lines[:-2]):
-        names = re.split(r"\s{2,}", line.strip())
-        if "WNS(ns)" in names and set(lines[index + 1].strip()) <= {"-", " "}:
-            values = lines[index + 2].split()
-            if len(values) != len(names):
-                break
-            row = dict(zip(names, values, strict=True))
-            slack = float(_number(row["WNS(ns)"], "WNS(ns)"))
-            fmax = 1e3 / (1e3 / clock_mhz - slack)
-            return Timing(kind=_kind(text), tool=_tool(text), fmax_mhz=round(fmax, 3)), slack
-    raise ToolError(
-        "the timing report has no row below WNS(ns); is it the text of report_timing_summary?"
-    )
-
-
-def _number(text: str, name: str) -> int | float:
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError as error:
-        raise ToolError(f"the report of Vivado gives {text!r} for {name}, not a number") from error
-
-
-def _field(text: str, name: str) -> str:
-    found = re.search(rf"^\|\s*{name}\s*:\s*(.+?)\s*\|?\s*$", text, re.MULTILINE)
-    if found is None:
-        raise ToolError(f"the report of Vivado has no line {name!r} at its head")
-    return found[1]
-
-
-def _kind(text: str) -> Kind:
-    state = _field(text, "Design State")
-    kinds: dict[str, Kind] = {"Routed": "post-route", "Synthesized": "post-synthesis estimate"}
-    for word, kind in kinds.items():
-        if word in state:
-            return kind
-    raise ToolError(f"the report of Vivado is of a design that is {state!r}; report a routed one")
-
-
-def _tool(text: str) -> str:
-    found = re.match(r"Vivado v\.(\S+)", _field(text, "Tool Version"))
-    if found is None:
-        raise ToolError("the report does not name the version of Vivado at its head")
-    return f"Vivado {found[1]}"

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Yosys: the synthesis plan, and what its cell counts mean in the resources of a chip."""
+"""Yosys: the synthesis plan, and its cell counts against a board."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -13,31 +12,17 @@ from hwflow import resources
 from hwflow.boards import Board
 from hwflow.errors import ConfigError, ResourceError, ToolError
 from hwflow.plan import PYTHON, Command, Plan
-from hwflow.report.schema import Kind, Resources, Used
+from hwflow.report.readers import yosys as cells
+from hwflow.report.readers.part import resources as resources_of
+from hwflow.report.schema import Resources, Used
 from hwflow.toolchain.render import render
 
-FAMILIES = ("xc7",)
-KIND: Kind = "post-synthesis estimate"
-
-# LUT sites a cell takes (UG953: a RAM32M is four LUTs, a dual-port bit two); an inverter that
-# is left over takes one like any LUT1.
-LUTS: Mapping[str, int] = {
-    **{f"LUT{n}": 1 for n in range(1, 7)},
-    "INV": 1,
-    "SRL16E": 1, "SRLC32E": 1, "SRLC16E": 1,
-    "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4,
-    "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
-    "RAM32M": 4, "RAM64M": 4,
-}
-FFS = frozenset({"FDRE", "FDSE", "FDCE", "FDPE", "FDRE_1", "FDSE_1", "FDCE_1", "FDPE_1"})
-HALF_BRAMS: Mapping[str, int] = {"RAMB36E1": 2, "RAMB18E1": 1}
-DSPS = frozenset({"DSP48E1"})
-# Part of a slice or of the routing that is never what runs out first.
-FREE = frozenset({"CARRY4", "MUXF7", "MUXF8", "BUFG", "IBUF", "OBUF", "GND", "VCC", "$scopeinfo"})
+# Families of boards and what their cells take.
+CELLS: Mapping[str, cells.Family] = {"xc7": cells.XC7}
 
 
 def version() -> str:
-    """The Yosys in use, as the report names it."""
+    """The Yosys in use."""
     return f"Yosys {metadata.version('pyosys')} (pyosys)"
 
 
@@ -74,10 +59,10 @@ def plan(
     timeout_s: float = 1800.0,
 ) -> Plan:
     """Synthesis of `top` for a board. Products: stat.json (cell counts) and stat.txt."""
-    if board.family not in FAMILIES:
+    if board.family not in CELLS:
         raise ConfigError(
             f"board {board.name}: no synthesis for family {board.family!r}; "
-            f"families: {', '.join(FAMILIES)}"
+            f"families: {', '.join(CELLS)}"
         )
     packed: dict[str, str | bytes] = {f"hdl/{name}": path.read_bytes() for name, path in
                                       files.items()}
@@ -95,35 +80,18 @@ def plan(
 
 def count(stat: str, board: Board) -> Resources:
     """Resources out of the text of `stat -json`; a cell nobody knows is an error, never free."""
-    try:
-        cells = json.loads(stat)["design"]["num_cells_by_type"]
-        cells = {str(name): int(n) for name, n in cells.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ToolError(
-            f"the cell counts of Yosys cannot be read ({error!r}); "
-            "is this the file written by `stat -json`?"
-        ) from error
-    known = LUTS.keys() | FFS | HALF_BRAMS.keys() | DSPS | FREE
-    unknown = sorted(cells.keys() - known)
+    counts, family = cells.cells(stat), CELLS[board.family]
+    unknown = sorted(counts.keys() - family.known)
     if unknown:
         raise ToolError(
             f"Yosys left cells whose size is not known: {', '.join(unknown)}; add them to "
-            "hwflow/toolchain/yosys.py with the sites they take"
+            "hwflow/report/readers/yosys.py with the sites they take"
         )
-
-    def total(weights: Mapping[str, int]) -> int:
-        return sum(weights[name] * n for name, n in cells.items() if name in weights)
-
-    halves = total(HALF_BRAMS)
-    chip = board.resources
-    return Resources(
-        kind=KIND,
-        tool=version(),
-        lut=Used(used=total(LUTS), available=chip.lut),
-        ff=Used(used=total(dict.fromkeys(FFS, 1)), available=chip.ff),
-        bram36=Used(used=halves // 2 if halves % 2 == 0 else halves / 2, available=chip.bram36),
-        dsp=Used(used=total(dict.fromkeys(DSPS, 1)), available=chip.dsp),
-    )
+    taken, chip = cells.sites(counts, family), board.resources
+    rows: dict[str, Used | None] = {
+        name: Used(used=n, available=getattr(chip, name)) for name, n in taken.items()
+    }
+    return resources_of(rows, [], cells.KIND, f"Yosys {metadata.version('pyosys')}")
 
 
 def check_fits(used: Resources, board: Board) -> None:
