@@ -181,7 +181,7 @@ def test_the_page_of_a_build_that_failed_early(tmp_path: Path) -> None:
         stages=[{"name": "hls", "status": "failed", "seconds": 1.0, "reason": "g++ <missing>"}],
         accuracy=dict.fromkeys(content()["accuracy"], None) | {"reason": why},
         performance=dict.fromkeys(content()["performance"], None) | nothing,
-        resources=dict.fromkeys(content()["resources"], None) | nothing, layers=[],
+        resources=dict.fromkeys(content()["resources"], None) | nothing | {"other": {}}, layers=[],
         verify={k: dict.fromkeys(v, None) | {"reason": why}
                 for k, v in content()["verify"].items()},
     )))
