@@ -3,103 +3,430 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from hwflow import boards
-from hwflow.emit.engine import ARRAY_MACS, DW_MACS
+from hwflow.boards import Board
+from hwflow.errors import ConfigError
 from hwflow.report import figures
-from hwflow.report.schema import Report
+from hwflow.report.schema import Performance, Report, Used
 
 _TEMPLATES = Path(__file__).parent / "templates"
+NOT_RECORDED = "not recorded"
+_SPEED = {
+    "cycles_per_frame": "cycles a frame", "fps": "frames a second", "clock_mhz": "clock, MHz",
+    "macs_per_frame": "MACs a frame", "mac_utilisation": "share of multipliers at work",
+    "ddr_bytes_per_frame": "DDR bytes a frame",
+}
+
+# (group, name) of a number: its value and kind.
+Quantities = dict[tuple[str, str], tuple[float | None, str | None]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on the page. extras: `frames` (image, boxes, scores, truth), `made` (by stage)."""
+
+    label: str
+    report: Report
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table; `sort` is what its column sorts by, the text if it is None."""
+
+    text: str
+    sort: float | None = None
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table one can sort by any column, search, and narrow to one value of column `choose`."""
+
+    name: str
+    caption: str
+    titles: tuple[str, ...]
+    numeric: frozenset[int]
+    rows: tuple[tuple[Cell, ...], ...]
+    choose: int | None = None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What the column `choose` holds."""
+        found = [] if self.choose is None else [row[self.choose].text for row in self.rows]
+        return tuple(dict.fromkeys(text for text in found if text))
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number at the top; state is "", "missing" or "bad"."""
+
+    title: str
+    value: str
+    note: str
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One of the engines held to the integer graph."""
+
+    name: str
+    verdict: str
+    note: str
+    state: str
+
+
+@dataclass(frozen=True)
+class View:
+    """All that the page shows of one run."""
+
+    label: str
+    report: Report
+    board: Board | None
+    cards: tuple[Card, ...]
+    proofs: tuple[Proof, ...]
+    photos: tuple[figures.Photo, ...]
+    timeline: figures.Timeline | None
+    roofline: figures.Roofline | None
+    costs: tuple[figures.Cost, ...]
+    losses: tuple[Any, ...]
+    stages: Table
+    layers: Table | None
+    origins: Table
 
 
 def render(report: Report, extras: Mapping[str, Any]) -> str:
     """The page of a report. extras: `frames` (image, boxes, scores, truth) and what stages made."""
+    return compare([Run(_name(report), report, extras)])
+
+
+def compare(runs: Sequence[Run]) -> str:
+    """The page of one run, or of several: then each beside the first, with the differences."""
+    if not runs:
+        raise ConfigError("a page needs at least one report; name a run directory")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined,
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )
-    layers = [layer.model_dump() for layer in report.layers]
-    bytes_per_cycle = boards.load(report.board).bytes_per_cycle
-    drawn = {
-        "photographs": [figures.photograph(**frame) for frame in extras.get("frames", [])],
-        "timeline": figures.timeline(layers) if layers else None,
-        "losses": figures.losses(layers) if layers else None,
-        "roofline": figures.roofline(layers, ARRAY_MACS + DW_MACS, bytes_per_cycle)
-        if layers else None,
-        "resources": figures.resources(report.resources) if report.resources.lut else None,
-    }
+    span = max(
+        figures.timeline(run.report.layers, run.report.performance.cycles_per_frame, None).cycles
+        for run in runs
+    )
+    views = [_view(run, n, span) for n, run in enumerate(runs)]
+    several = len(runs) > 1
+    first = views[0]
+    limits = first.board.limits.model_dump() if first.board else {}
     return environment.get_template("report.html.j2").render(
-        report=report, figures=drawn, origins=origins(report), cards=cards(report),
-        made=extras.get("made", {}), layers=layers,
+        views=views, several=several,
+        title=" beside ".join(view.label for view in views) if several else first.label,
+        gauges=figures.gauges(
+            [(run.label, run.report) for run in runs],
+            {name.removesuffix("_percent"): share for name, share in limits.items()},
+        ),
+        differences=_differences(runs, "differences", "Differences", _quantities),
+        layer_differences=_differences(runs, "layer-differences", "Cycles of each layer", _cycles),
+        changes=[
+            (run.label, figures.changes(runs[0].report.layers, run.report.layers))
+            for run in runs[1:]
+        ],
     )
 
 
-def cards(report: Report) -> list[dict[str, str]]:
+def _name(report: Report) -> str:
+    return " ".join(part for part in (report.model, report.config) if part)
+
+
+def _view(run: Run, number: int, span: int) -> View:
+    report = run.report
+    speed, layers = report.performance, report.layers
+    board = boards.load(report.board) if report.board in boards.names() else None
+    peak = peak_macs(speed)
+    return View(
+        label=run.label, report=report, board=board, cards=cards(report), proofs=proofs(report),
+        photos=tuple(figures.annotate(**frame) for frame in run.extras.get("frames", [])),
+        timeline=figures.timeline(layers, speed.cycles_per_frame, speed.clock_mhz, span)
+        if layers else None,
+        roofline=figures.roofline(layers, speed.cycles_per_frame, peak, board.bytes_per_cycle)
+        if board and peak else None,
+        costs=figures.costs(layers), losses=figures.losses(layers),
+        stages=_stages(report, run.extras.get("made", {}), number),
+        layers=_layers(report, number) if layers else None,
+        origins=_origins(report, run.extras.get("tools", {}), number),
+    )
+
+
+def peak_macs(speed: Performance) -> int | None:
+    """Multiplications a cycle of the engine that ran, which may not be the engine of today.
+
+    The report has them only within the utilisation, which is rounded to four digits; from 0.1 up
+    that is enough for every whole number below 1000.
+    """
+    if not (speed.macs_per_frame and speed.cycles_per_frame and speed.mac_utilisation):
+        return None
+    return round(speed.macs_per_frame / (speed.cycles_per_frame * speed.mac_utilisation))
+
+
+def cards(report: Report) -> tuple[Card, ...]:
     """The few numbers at the top."""
     rows = []
 
-    def card(title: str, value: str | None, note: str) -> None:
-        rows.append({"title": title, "value": value or "not measured", "note": note,
-                     "state": "" if value else "missing"})
+    def card(title: str, value: str | None, note: str, reason: str | None) -> None:
+        rows.append(Card(title, value, note) if value
+                    else Card(title, "not measured", str(reason), "missing"))
 
     speed = report.performance
-    card("frames a second", f"{speed.fps:.1f}" if speed.fps is not None else None,
-         f"{speed.cycles_per_frame:,} cycles at {speed.clock_mhz:g} MHz, {speed.kind}"
-         if speed.fps is not None else str(speed.reason))
-    found = [report.verify.qonnx.mismatches, report.verify.hls.mismatches,
-             report.verify.rtl.mismatches]
-    shown = [("?" if value is None else str(value)) for value in found]
-    card("mismatches", " / ".join(shown) if any(v is not None for v in found) else None,
-         "QONNX / HLS C++ / RTL against the integer graph, every layer")
+    card("frames a second", None if speed.fps is None else f"{speed.fps:,.1f}",
+         f"at {_shown(speed.clock_mhz)} MHz, {speed.kind}", speed.reason)
+    card("cycles a frame", _shown_or_none(speed.cycles_per_frame),
+         f"multipliers busy {_percent(speed.mac_utilisation)}, {speed.kind}", speed.reason)
     accuracy = report.accuracy
-    card("accuracy", f"{100 * accuracy.value:.1f} %" if accuracy.value is not None else None,
-         f"{accuracy.metric}, float "
-         + (f"{100 * accuracy.float_value:.1f} %" if accuracy.float_value is not None else "n/a")
-         if accuracy.value is not None else str(accuracy.reason))
+    card(accuracy.metric or "accuracy",
+         None if accuracy.value is None else f"{100 * accuracy.value:.1f} %",
+         f"on {_shown(accuracy.images)} images; float network {_percent(accuracy.float_value)}",
+         accuracy.reason)
     used = report.resources
-    card("logic", f"{100 * used.lut.used / used.lut.available:.0f} % LUT" if used.lut else None,
-         f"{used.lut.used:,} of {used.lut.available:,}, {used.kind}" if used.lut
-         else str(used.reason))
-    return rows
+    card("logic", _logic(used.lut) if used.lut else None,
+         f"{figures.amount(used.lut)}, {used.kind}" if used.lut else "", used.reason)
+    card("clock the design reaches", None if report.timing.fmax_mhz is None
+         else f"{report.timing.fmax_mhz:,.1f} MHz", str(report.timing.kind), report.timing.reason)
+    return tuple(rows)
 
 
-def origins(report: Report) -> list[tuple[str, str, str, str]]:
-    """Every number with the tool that gave it and what kind it is: (what, value, tool, kind)."""
-    rows: list[tuple[str, str, str, str]] = []
+def _logic(lut: Used) -> str:
+    return f"{100 * lut.used / lut.available:.0f} % LUT" if lut.available else f"{lut.used:,} LUT"
 
-    def row(what: str, value: object, tool: str | None, kind: str | None, why: str | None) -> None:
-        if value is None:
-            rows.append((what, "null", "", why or ""))
+
+def proofs(report: Report) -> tuple[Proof, ...]:
+    """Whether QONNX, HLS C++ and RTL compute the integers of the integer graph."""
+    rows = []
+    for name, unit, checked, count in (
+        ("QONNX", "images", report.verify.qonnx, report.verify.qonnx.images),
+        ("HLS C++", "images", report.verify.hls, report.verify.hls.images),
+        ("RTL", "simulated frames", report.verify.rtl, report.verify.rtl.frames),
+    ):
+        if checked.mismatches is None:
+            rows.append(Proof(name, "not checked", str(checked.reason), "missing"))
+        elif checked.mismatches:
+            rows.append(Proof(name, f"{checked.mismatches:,} mismatches",
+                              f"in {_shown(count)} {unit}", "bad"))
         else:
-            shown = f"{value:,}" if isinstance(value, int | float) else str(value)
-            rows.append((what, shown, tool or "", kind or ""))
+            rows.append(Proof(name, "0 mismatches", f"every layer of {_shown(count)} {unit} equal",
+                              "good"))
+    return tuple(rows)
 
-    versions = "qonnx executor (onnxruntime)"
-    for name, tool in (("qonnx", versions), ("hls", "g++"), ("rtl", report.performance.tool)):
-        checked = getattr(report.verify, name)
-        count = getattr(checked, "images", None) if name != "rtl" else checked.frames
-        row(f"{name}: {'frames' if name == 'rtl' else 'images'}", count, tool, "counted",
-            checked.reason)
-        row(f"{name}: mismatches", checked.mismatches, tool, "exact comparison", checked.reason)
-    accuracy = report.accuracy
-    row(f"accuracy, {accuracy.metric or 'AP50'}", accuracy.value, "torch, Brevitas",
-        f"measured on {accuracy.images} images", accuracy.reason)
-    row("accuracy of the float network", accuracy.float_value, "torch",
-        "recorded in the checkpoint by its training", accuracy.reason)
+
+def _stages(report: Report, made: Mapping[str, str], number: int) -> Table:
+    rows = tuple(
+        (
+            Cell(stage.name),
+            Cell("done" if stage.status == "cached" else stage.status, style=stage.status),
+            Cell(f"{stage.seconds:,.1f}", stage.seconds),
+            Cell(" ".join(part for part in (made.get(stage.name), stage.reason) if part)),
+        )
+        for stage in report.stages
+    )
+    return Table(f"stages{number}", "Stages of the build",
+                 ("stage", "status", "seconds", "what it made"), frozenset({2}), rows, 1)
+
+
+def _layers(report: Report, number: int) -> Table:
+    queued = any(layer.queue for layer in report.layers)
+    frame = report.performance.cycles_per_frame or sum(layer.cycles for layer in report.layers)
+    rows = []
+    for n, layer in enumerate(report.layers, start=1):
+        share = 100 * layer.cycles / frame if frame else 0.0
+        used = 100 * layer.ideal_cycles / layer.cycles if layer.cycles else None
+        cells = [Cell(str(n), n), Cell(layer.name), Cell(layer.op)]
+        if queued:
+            cells += [Cell(layer.queue or ""), _number(layer.start_cycle), _number(layer.end_cycle)]
+        cells += [
+            _number(layer.cycles), Cell(f"{share:.1f} %", share), _number(layer.ideal_cycles),
+            _number(layer.cycles - layer.ideal_cycles),
+            Cell("", None) if used is None else Cell(f"{used:.0f} %", used),
+            _number(layer.macs), _number(layer.ddr_bytes),
+        ]
+        rows.append(tuple(cells))
+    placed = ("queue", "start", "end") if queued else ()
+    titles = ("#", "layer", "op", *placed, "cycles", "of frame", "ideal", "lost", "ideal / cycles",
+              "MACs", "DDR bytes")
+    words = {titles.index(title) for title in ("layer", "op", *placed[:1])}
+    return Table(f"layers{number}", "All layers, in the order they ran", titles,
+                 frozenset(range(len(titles))) - words, tuple(rows), 2)
+
+
+def _origins(report: Report, tools: Mapping[str, str], number: int) -> Table:
+    """Every number with the tool that gave it, its version and kind, or why there is none.
+
+    tools: names and versions of the tools behind "qonnx", "hls", "accuracy" and "float", where
+    the caller knows them; report.json has no field for these.
+    """
+    rows: list[tuple[Cell, ...]] = []
+
+    def row(group: str, what: str, value: float | None, tool: str | None, kind: str | None,
+            why: str | None, text: str | None = None) -> None:
+        if value is None:
+            rows.append((Cell(what), Cell(group), Cell("null", style="null"), Cell(""), Cell(""),
+                         Cell(why or NOT_RECORDED)))
+            return
+        name, version = _tool(tool or "")
+        rows.append((Cell(what), Cell(group), Cell(text or f"{value:,}", value), Cell(name),
+                     Cell(version), Cell(kind or NOT_RECORDED)))
+
     speed = report.performance
-    for name in ("cycles_per_frame", "fps", "clock_mhz", "macs_per_frame", "mac_utilisation",
-                 "ddr_bytes_per_frame"):
-        row(name.replace("_", " "), getattr(speed, name), speed.tool, speed.kind, speed.reason)
+    for name, unit, key, checked, count, tool in (
+        ("QONNX", "images", "qonnx", report.verify.qonnx, report.verify.qonnx.images,
+         "qonnx executor"),
+        ("HLS C++", "images", "hls", report.verify.hls, report.verify.hls.images, "C++ compiler"),
+        ("RTL", "frames", "rtl", report.verify.rtl, report.verify.rtl.frames, speed.tool),
+    ):
+        tool = tools.get(key, tool)
+        row("verification", f"{name}: {unit}", count, tool, "counted", checked.reason)
+        row("verification", f"{name}: mismatches", checked.mismatches, tool, "exact comparison",
+            checked.reason)
+    accuracy = report.accuracy
+    kind = f"measured on {_shown(accuracy.images)} images of {accuracy.dataset or 'the data'}"
+    row("accuracy", accuracy.metric or "accuracy", accuracy.value,
+        tools.get("accuracy", "torch, Brevitas"), kind, accuracy.reason,
+        _percent(accuracy.value, 2))
+    row("accuracy", f"{accuracy.metric or 'accuracy'} of the float network", accuracy.float_value,
+        tools.get("float", "torch"), "recorded in the checkpoint by its training",
+        accuracy.reason, _percent(accuracy.float_value, 2))
+    for name, shown in _SPEED.items():
+        row("speed", shown, getattr(speed, name), speed.tool, speed.kind, speed.reason)
     used = report.resources
-    for name in ("lut", "ff", "bram36", "dsp"):
-        one = getattr(used, name)
-        row(name.upper(), f"{one.used:,} of {one.available:,}" if one else None, used.tool,
-            used.kind, used.reason)
-    row("Fmax, MHz", report.timing.fmax_mhz, report.timing.tool, report.timing.kind,
+    cells = figures.cells(used)
+    for shown in dict.fromkeys((*figures.RESOURCES.values(), *cells)):
+        one = cells.get(shown)
+        row("resources", shown, one.used if one else None, used.tool, used.kind, used.reason,
+            figures.amount(one) if one else None)
+    power = report.power
+    for shown, watts in (("power, W", power.total_w), ("power, dynamic, W", power.dynamic_w),
+                         ("power, static, W", power.static_w)):
+        row("power", shown, watts, power.tool, power.kind, power.reason)
+    row("timing", "Fmax, MHz", report.timing.fmax_mhz, report.timing.tool, report.timing.kind,
         report.timing.reason)
+    for stage in report.stages:
+        row("stage times", f"{stage.name}, seconds", stage.seconds,
+            f"hwflow {report.hwflow_version}", "wall clock of the stage's last run", None)
+    return Table(f"origins{number}", "Every number and its origin",
+                 ("number", "group", "value", "tool", "version", "kind, or why there is none"),
+                 frozenset({2}), tuple(rows), 1)
+
+
+def _differences(
+    runs: Sequence[Run], table: str, caption: str, quantities: Callable[[Report], Quantities]
+) -> Table:
+    """Each number of the runs side by side, with the change from the first run.
+
+    Numbers of different kinds stand beside each other without a change, and the note says why.
+    """
+    found = [quantities(run.report) for run in runs]
+    rows = []
+    for key in dict.fromkeys(key for one in found for key in one):
+        group, name = key
+        values = [one.get(key, (None, None)) for one in found]
+        cells = [Cell(name), Cell(group)]
+        cells += [Cell("null", style="null") if value is None else Cell(_compact(value), value)
+                  for value, _ in values]
+        notes = []
+        base, kind = values[0]
+        for run, (value, other) in zip(runs[1:], values[1:], strict=True):
+            if base is None or value is None:
+                cells += [Cell(""), Cell("")]
+                continue
+            if kind != other:
+                notes.append(f"not compared: {kind} in {runs[0].label}, {other} in {run.label}")
+                cells += [Cell(""), Cell("")]
+                continue
+            change = value - base
+            style = _judged(group, name, change)
+            percent = 100 * change / base if base else None
+            cells += [
+                Cell(f"{change:+,.6g}" if change else "0", change, style),
+                Cell("" if percent is None else f"{percent:+.1f} %" if change else "0 %",
+                     percent, style),
+            ]
+        rows.append((*cells, Cell("; ".join(notes))))
+    labels = [run.label for run in runs]
+    titles = ["number", "group", *labels]
+    for label in labels[1:]:
+        after = f", {label}" if len(runs) > 2 else ""
+        titles += [f"change{after}", f"change in %{after}"]
+    titles.append("note")
+    return Table(table, f"{caption}, changes from {labels[0]}", tuple(titles),
+                 frozenset(range(2, len(titles) - 1)), tuple(rows), 1)
+
+
+def _quantities(report: Report) -> Quantities:
+    """The numbers of the whole run that can be compared."""
+    speed, used, accuracy = report.performance, report.resources, report.accuracy
+    rows: Quantities = {
+        ("speed", shown): (getattr(speed, name), speed.kind) for name, shown in _SPEED.items()
+    }
+    cells = figures.cells(used)
+    for shown in dict.fromkeys((*figures.RESOURCES.values(), *cells)):
+        rows["resources", shown] = (cells[shown].used if shown in cells else None, used.kind)
+    rows["timing", "Fmax, MHz"] = (report.timing.fmax_mhz, report.timing.kind)
+    rows["power", "power, W"] = (report.power.total_w, report.power.kind)
+    kind = None if accuracy.metric is None else f"{accuracy.metric} on {accuracy.dataset}"
+    rows["accuracy", "accuracy"] = (accuracy.value, kind)
+    rows["accuracy", "accuracy of the float network"] = (accuracy.float_value, kind)
+    for name, shown in (("qonnx", "QONNX"), ("hls", "HLS C++"), ("rtl", "RTL")):
+        rows["verification", f"{shown}: mismatches"] = (
+            getattr(report.verify, name).mismatches, None)
+    for stage in report.stages:
+        rows["stage times", f"{stage.name}, seconds"] = (stage.seconds, None)
     return rows
+
+
+def _cycles(report: Report) -> Quantities:
+    kind = report.performance.kind
+    return {(layer.op, layer.name): (layer.cycles, kind) for layer in report.layers}
+
+
+def _judged(group: str, name: str, change: float) -> str:
+    """Whether a change is for the better; a number that is neither good nor bad says nothing."""
+    if not change or name in ("MACs a frame", "clock, MHz"):
+        return ""
+    more_is_better = group in ("accuracy", "timing") or name in (_SPEED["fps"],
+                                                                 _SPEED["mac_utilisation"])
+    return "better" if (change > 0) == more_is_better else "worse"
+
+
+def _compact(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _tool(text: str) -> tuple[str, str]:
+    """Names and versions out of `Yosys 0.70` or `torch 2.13.0, Brevitas 0.13.4`."""
+    names, versions = [], []
+    for part in filter(None, text.split(", ")):
+        found = re.fullmatch(r"(.*?)\s+(v?\.?\d\S*.*)", part)
+        names.append(found[1] if found else part)
+        versions.append(found[2] if found else NOT_RECORDED)
+    return ", ".join(names), ", ".join(dict.fromkeys(versions)) or NOT_RECORDED
+
+
+def _number(value: float | None) -> Cell:
+    return Cell("") if value is None else Cell(f"{value:,}", value)
+
+
+def _shown(value: float | None) -> str:
+    return "null" if value is None else f"{value:,}"
+
+
+def _shown_or_none(value: float | None) -> str | None:
+    return None if value is None else f"{value:,}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "null" if value is None else f"{100 * value:.{digits}f} %"
