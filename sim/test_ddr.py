@@ -26,7 +26,8 @@ RATE, LATENCY, TURN, REFRESH_EVERY, REFRESH_FOR, OUTSTANDING = FIGURES.get(
     os.environ.get("FIGURES", ""), next(iter(FIGURES.values()))
 )
 INPUTS = (
-    "stall_percent", "fault_on", "fault_addr", "fault_resp", "host_req", "host_write", "host_addr", "host_bytes",
+    "stall_percent", "fault_on", "fault_addr", "fault_resp",
+    "host_req", "host_write", "host_addr", "host_bytes",
     "s_axi_awaddr", "s_axi_awlen", "s_axi_awsize", "s_axi_awburst", "s_axi_awvalid",
     "s_axi_wdata", "s_axi_wstrb", "s_axi_wlast", "s_axi_wvalid", "s_axi_bready",
     "s_axi_araddr", "s_axi_arlen", "s_axi_arsize", "s_axi_arburst", "s_axi_arvalid",

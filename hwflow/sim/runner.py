@@ -367,5 +367,6 @@ def _tail(log: Path) -> str:
     if not log.is_file():
         return "  (no log)"
     lines = log.read_bytes()[-30_000:].decode(errors="replace").splitlines()
-    errors = [line for line in lines if any(word in line for word in ("%Fatal", "%Error", "error:"))][:10]
+    words = ("%Fatal", "%Error", "error:")
+    errors = [line for line in lines if any(word in line for word in words)][:10]
     return os.linesep.join(f"  {line}" for line in [*errors, *lines[-_TAIL:]])

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bench top: dma_read with its ring, and dma_write, on one full AXI master for cocotbext-axi.
+// Bench top: dma_read with both rings, and dma_write, on one full AXI master: for cocotbext-axi, or
+// inside dma_ddr.
 `default_nettype none
 
 module dma_bench #(
-    parameter int unsigned RING_WORDS = 64,
+    parameter int unsigned RING_WORDS = 64,       // of the array stream
+    parameter int unsigned LANE_RING_WORDS = 16,
     parameter int unsigned OUTSTANDING = 8
 ) (
     input  wire logic         clk,
@@ -11,29 +13,43 @@ module dma_bench #(
     input  wire logic         stop,
     output logic              idle,
     output logic              read_error,
+    output logic              read_error_array,
     output logic              write_error,
     output logic              read_beat,
     output logic              write_beat,
-    // program stream
+    // streams
     input  wire logic         stream_start,
-    input  wire logic [31:0]  stream_addr,
-    input  wire logic [27:0]  stream_words,
-    input  wire logic         rd_en,
-    input  wire logic [$clog2(RING_WORDS):0] rd_off,
-    output logic [127:0]      rd_data,
-    output logic [$clog2(RING_WORDS):0] avail,
-    input  wire logic         pop,
-    input  wire logic [$clog2(RING_WORDS):0] pop_n,
+    input  wire logic [31:0]  a_addr,
+    input  wire logic [27:0]  a_words,
+    input  wire logic         a_rd_en,
+    input  wire logic [$clog2(RING_WORDS):0] a_rd_off,
+    output logic [127:0]      a_rd_data,
+    output logic [$clog2(RING_WORDS):0] a_avail,
+    input  wire logic         a_pop,
+    input  wire logic [$clog2(RING_WORDS):0] a_pop_n,
+    input  wire logic [31:0]  b_addr,
+    input  wire logic [27:0]  b_words,
+    input  wire logic         b_rd_en,
+    input  wire logic [$clog2(LANE_RING_WORDS):0] b_rd_off,
+    output logic [127:0]      b_rd_data,
+    output logic [$clog2(LANE_RING_WORDS):0] b_avail,
+    input  wire logic         b_pop,
+    input  wire logic [$clog2(LANE_RING_WORDS):0] b_pop_n,
     // LOAD
     input  wire logic         ld_req,
     input  wire logic [31:0]  ld_addr,
     input  wire logic [15:0]  ld_words,
+    input  wire logic [15:0]  ld_runs,
+    input  wire logic [23:0]  ld_stride,
     output logic              ld_valid,
     output logic [127:0]      ld_data,
+    input  wire logic         ld_ready,
     // STORE
     input  wire logic         st_req,
     input  wire logic [31:0]  st_addr,
     input  wire logic [15:0]  st_words,
+    input  wire logic [15:0]  st_runs,
+    input  wire logic [23:0]  st_stride,
     input  wire logic         st_valid,
     input  wire logic [127:0] st_data,
     output logic              st_ready,
@@ -69,90 +85,55 @@ module dma_bench #(
     input  wire logic         m_axi_rvalid,
     output logic              m_axi_rready
 );
-  localparam int unsigned COUNT_W = $clog2(RING_WORDS) + 1;
+  localparam int unsigned A_W = $clog2(RING_WORDS) + 1;
+  localparam int unsigned B_W = $clog2(LANE_RING_WORDS) + 1;
 
-  logic alloc;
-  logic [3:0] alloc_words;
-  logic [COUNT_W-1:0] space;
-  logic s_valid;
-  logic [127:0] s_data;
+  logic a_alloc;
+  logic [3:0] a_alloc_words;
+  logic [A_W-1:0] a_space;
+  logic a_valid;
+  logic b_alloc;
+  logic [3:0] b_alloc_words;
+  logic [B_W-1:0] b_space;
+  logic b_valid;
+  logic [127:0] stream_data;
   logic read_idle;
   logic write_idle;
 
-  stream_ring #(.DEPTH(RING_WORDS)) u_ring (
-      .clk(clk),
-      .rst(rst),
-      .flush(stream_start),
-      .alloc(alloc),
-      .alloc_words(alloc_words),
-      .space(space),
-      .s_valid(s_valid),
-      .s_data(s_data),
-      .rd_en(rd_en),
-      .rd_off(rd_off),
-      .rd_data(rd_data),
-      .avail(avail),
-      .pop(pop),
-      .pop_n(pop_n)
+  stream_ring #(.DEPTH(RING_WORDS)) u_array_ring (
+      .clk, .rst, .flush(stream_start),
+      .alloc(a_alloc), .alloc_words(a_alloc_words), .space(a_space),
+      .s_valid(a_valid), .s_data(stream_data),
+      .rd_en(a_rd_en), .rd_off(a_rd_off), .rd_data(a_rd_data),
+      .avail(a_avail), .pop(a_pop), .pop_n(a_pop_n)
   );
 
-  dma_read #(.OUTSTANDING(OUTSTANDING), .SPACE_W(COUNT_W)) u_read (
-      .clk(clk),
-      .rst(rst),
-      .stop(stop),
-      .idle(read_idle),
-      .error(read_error),
-      .beat(read_beat),
-      .stream_start(stream_start),
-      .stream_addr(stream_addr),
-      .stream_words(stream_words),
-      .ring_space(space),
-      .ring_alloc(alloc),
-      .ring_alloc_words(alloc_words),
-      .stream_valid(s_valid),
-      .stream_data(s_data),
-      .ld_req(ld_req),
-      .ld_addr(ld_addr),
-      .ld_words(ld_words),
-      .ld_valid(ld_valid),
-      .ld_data(ld_data),
-      .m_axi_araddr(m_axi_araddr),
-      .m_axi_arlen(m_axi_arlen),
-      .m_axi_arvalid(m_axi_arvalid),
-      .m_axi_arready(m_axi_arready),
-      .m_axi_rdata(m_axi_rdata),
-      .m_axi_rresp(m_axi_rresp),
-      .m_axi_rlast(m_axi_rlast),
-      .m_axi_rvalid(m_axi_rvalid),
-      .m_axi_rready(m_axi_rready)
+  stream_ring #(.DEPTH(LANE_RING_WORDS)) u_lanes_ring (
+      .clk, .rst, .flush(stream_start),
+      .alloc(b_alloc), .alloc_words(b_alloc_words), .space(b_space),
+      .s_valid(b_valid), .s_data(stream_data),
+      .rd_en(b_rd_en), .rd_off(b_rd_off), .rd_data(b_rd_data),
+      .avail(b_avail), .pop(b_pop), .pop_n(b_pop_n)
+  );
+
+  dma_read #(.OUTSTANDING(OUTSTANDING), .A_SPACE_W(A_W), .B_SPACE_W(B_W)) u_read (
+      .clk, .rst, .stop,
+      .idle(read_idle), .error(read_error), .error_array(read_error_array), .beat(read_beat),
+      .stream_start,
+      .a_addr, .a_words, .a_space, .a_alloc, .a_alloc_words, .a_valid,
+      .b_addr, .b_words, .b_space, .b_alloc, .b_alloc_words, .b_valid, .stream_data,
+      .ld_req, .ld_addr, .ld_words, .ld_runs, .ld_stride, .ld_valid, .ld_data, .ld_ready,
+      .m_axi_araddr, .m_axi_arlen, .m_axi_arvalid, .m_axi_arready,
+      .m_axi_rdata, .m_axi_rresp, .m_axi_rlast, .m_axi_rvalid, .m_axi_rready
   );
 
   dma_write #(.OUTSTANDING(OUTSTANDING)) u_write (
-      .clk(clk),
-      .rst(rst),
-      .stop(stop),
-      .flush(stream_start),
-      .idle(write_idle),
-      .error(write_error),
-      .beat(write_beat),
-      .st_req(st_req),
-      .st_addr(st_addr),
-      .st_words(st_words),
-      .st_valid(st_valid),
-      .st_data(st_data),
-      .st_ready(st_ready),
-      .st_done(st_done),
-      .m_axi_awaddr(m_axi_awaddr),
-      .m_axi_awlen(m_axi_awlen),
-      .m_axi_awvalid(m_axi_awvalid),
-      .m_axi_awready(m_axi_awready),
-      .m_axi_wdata(m_axi_wdata),
-      .m_axi_wlast(m_axi_wlast),
-      .m_axi_wvalid(m_axi_wvalid),
-      .m_axi_wready(m_axi_wready),
-      .m_axi_bresp(m_axi_bresp),
-      .m_axi_bvalid(m_axi_bvalid),
-      .m_axi_bready(m_axi_bready)
+      .clk, .rst, .stop, .flush(stream_start),
+      .idle(write_idle), .error(write_error), .beat(write_beat),
+      .st_req, .st_addr, .st_words, .st_runs, .st_stride, .st_valid, .st_data, .st_ready, .st_done,
+      .m_axi_awaddr, .m_axi_awlen, .m_axi_awvalid, .m_axi_awready,
+      .m_axi_wdata, .m_axi_wlast, .m_axi_wvalid, .m_axi_wready,
+      .m_axi_bresp, .m_axi_bvalid, .m_axi_bready
   );
 
   assign idle = read_idle && write_idle;
