@@ -52,6 +52,7 @@ module row_chain (
     logic [2:0]       room_above;  // rows of the map above this one, at most 7
     logic [2:0]       room_below;
   } carried_t;
+  localparam int unsigned CARRIED_W = 1 + 36 + 25 + 5 + 16 + 48 + 3 + 3;
 
   // Constants of the operation
   logic fill_q;  // sign bit of the fill, its other bits are 0
@@ -173,7 +174,7 @@ module row_chain (
   logic near_emit_q;
   logic emit_q;  // of the entry at 0, in the first cycle it is there
   logic moved_q;
-  logic [7:2][$bits(carried_t)-1:0] far_q;
+  logic [7:2][CARRIED_W-1:0] far_q;
   carried_t near_d, one_q, center_q;
   logic [15:0] lost_above_q, lost_below_q;  // row d above or below is not in the map
 
@@ -191,8 +192,9 @@ module row_chain (
     end
   end
   always_comb begin
-    near_d = mode.reach7 ? carried_t'(far_q[2]) : enter;
-    if (!mode.reach7) near_d.dil = {16{3'd1}};
+    near_d = enter;
+    near_d.dil = {16{3'd1}};
+    if (mode.reach7) near_d = far_q[2];
   end
   always_ff @(posedge clk) begin
     if (far_move) far_q <= {enter, far_q[7:3]};

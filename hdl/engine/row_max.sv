@@ -42,13 +42,13 @@ module row_max (
   for (genvar x = 0; x < 16; x++) begin : g_lane
     logic [7:0] left, middle, right;
     logic [7:0] pair_q, right_q, middle_q;
-    logic [2:0][7:0] row_q;  // maxima of the rows at +1, 0, -1
-    logic [1:0][7:0] middles_q;  // at +1, 0
+    logic [7:0] next_q, level_q, prev_q;  // maxima of the rows at +1, 0, -1
+    logic [7:0] next_middle_q, level_middle_q;
     logic [7:0] under, lower_q, upper_q, held_q, best_q, center_q;
     assign left = {row[0][x][7] ^ in_signed, row[0][x][6:0]};
     assign middle = {row[1][x][7] ^ in_signed, row[1][x][6:0]};
     assign right = {row[2][x][7] ^ in_signed, row[2][x][6:0]};
-    assign under = below2_q ? 8'd0 : row_q[0];
+    assign under = below2_q ? 8'd0 : next_q;
 
     always_ff @(posedge clk) begin
       if (row_valid) begin
@@ -57,13 +57,16 @@ module row_max (
         middle_q <= middle;
       end
       if (row_valid1_q) begin
-        row_q <= {row_q[1:0], pair_q > right_q ? pair_q : right_q};
-        middles_q <= {middles_q[0], middle_q};
+        next_q  <= pair_q > right_q ? pair_q : right_q;
+        level_q <= next_q;
+        prev_q  <= level_q;
+        next_middle_q  <= middle_q;
+        level_middle_q <= next_middle_q;
       end
       if (valid2_q) begin
-        lower_q <= under > row_q[1] ? under : row_q[1];
-        upper_q <= above2_q ? 8'd0 : row_q[2];
-        held_q  <= middles_q[1];
+        lower_q <= under > level_q ? under : level_q;
+        upper_q <= above2_q ? 8'd0 : prev_q;
+        held_q  <= level_middle_q;
       end
       if (valid3_q) begin
         best_q   <= lower_q > upper_q ? lower_q : upper_q;
