@@ -16,7 +16,7 @@
 //   - at most B_SLACK words come on wb after the cycle in which hold_b rose.
 // (HOLD counts the words that may wait before; the register of hold_b costs two more.)
 //
-// Addresses beyond WORDS are not written and read as zero: the first and last word of the memory
+// Addresses beyond WORDS are not written and read as something undefined: the first and last word of the memory
 // have such neighbours, which no tap of a legal program uses.
 //
 // Latency: a window comes ACT_LAT = 6 cycles after rd_en with center and mask, one a cycle; slots
@@ -93,7 +93,7 @@ module act_mem #(
   logic [1:0] first1_q[2];
   // 2: both rows a window may have
   logic [ROW_W-1:0] row2_q[2], next2_q[2];
-  logic [1:0] first2_q[2], first3_q[2], first4_q[2], first5_q[2];
+  logic [1:0] first2_q[2], first3_q[2], first4_q[2];
 
   always_comb begin
     use_d = '0;
@@ -115,7 +115,6 @@ module act_mem #(
       first2_q[r] <= first1_q[r];
       first3_q[r] <= first2_q[r];
       first4_q[r] <= first3_q[r];
-      first5_q[r] <= first4_q[r];
     end
   end
 
@@ -172,11 +171,9 @@ module act_mem #(
   logic [127:0] wr_data2;
   assign wr2 = |grant2_q;
   always_comb begin
-    case (grant2_q[1:0])
-      2'b01: {wr_addr2, wr_data2} = {q_addr[0], q_data[0]};
-      2'b10: {wr_addr2, wr_data2} = {q_addr[1], q_data[1]};
-      default: {wr_addr2, wr_data2} = {q_addr[2], q_data[2]};
-    endcase
+    if (grant2_q[0]) {wr_addr2, wr_data2} = {q_addr[0], q_data[0]};
+    else if (grant2_q[1]) {wr_addr2, wr_data2} = {q_addr[1], q_data[1]};
+    else {wr_addr2, wr_data2} = {q_addr[2], q_data[2]};
   end
 
   // 3: at the RAMs
@@ -201,7 +198,7 @@ module act_mem #(
       end
     end
     wr_data3_q <= wr_data2;
-    wr3_any_q  <= wr2 && !rst;
+    wr3_any_q  <= wr2;
     wr_addr3_q <= wr_addr2;
     src3_q     <= {grant2_q[2], grant2_q[1]};
   end
@@ -215,18 +212,20 @@ module act_mem #(
   logic [127:0] bank_data[2][4];
 
   for (genvar b = 0; b < 4; b++) begin : g_bank
-    // One RAM for each bit set in ROWS, the largest first; all but one of them give zeros
-    logic [127:0] part_data[2][TOP];
-    always_comb begin
-      for (int unsigned r = 0; r < 2; r++) begin
-        bank_data[r][b] = '0;
-        for (int unsigned i = 0; i < TOP; i++) bank_data[r][b] |= part_data[r][i];
-      end
+    // One RAM for each bit set in ROWS, the largest at row 0. A chain of choices leads to its word;
+    // the smallest RAM is at its end.
+    /* verilator lint_off UNOPTFLAT */
+    logic [127:0] chain[2][TOP+1];
+    /* verilator lint_on UNOPTFLAT */
+    for (genvar r = 0; r < 2; r++) begin : g_read
+      assign chain[r][0] = '0;
+      assign bank_data[r][b] = chain[r][TOP];
     end
 
     for (genvar i = 0; i < TOP; i++) begin : g_part
       if (((ROWS >> i) & 1) == 1) begin : g_ram
         localparam logic [ROW_W-1:0] BASE = ROW_W'((ROWS >> (i + 1)) << (i + 1));
+        localparam bit SMALLEST = ROWS % (1 << i) == 0;
         logic [1:0] here, here4_q, here5_q;
         logic [127:0] rd_data[2];
 
@@ -255,27 +254,31 @@ module act_mem #(
           here5_q <= here4_q;
         end
         for (genvar r = 0; r < 2; r++) begin : g_read
-          assign part_data[r][i] = here5_q[r] ? rd_data[r] : '0;
+          assign chain[r][i+1] = SMALLEST || here5_q[r] ? rd_data[r] : chain[r][i];
         end
       end else begin : g_none
         for (genvar r = 0; r < 2; r++) begin : g_read
-          assign part_data[r][i] = '0;
+          assign chain[r][i+1] = chain[r][i];
         end
       end
     end
   end
 
   // 6: in order
-  logic [383:0] window_q[2];
-  always_ff @(posedge clk) begin
-    for (int unsigned r = 0; r < 2; r++) begin
-      for (int unsigned s = 0; s < 3; s++) begin
-        window_q[r][128*s+:128] <= bank_data[r][first5_q[r]+2'(s)];
+  logic [127:0] slot_q[2][3];
+  for (genvar r = 0; r < 2; r++) begin : g_reader
+    for (genvar s = 0; s < 3; s++) begin : g_slot
+      logic [1:0] bank_q;  // that the word is in
+      always_ff @(posedge clk) begin
+        bank_q <= first4_q[r] + 2'(s);
+        // Not a case: Yosys would decode bank_q once and need two LUTs a bit
+        slot_q[r][s] <= bank_q[1] ? (bank_q[0] ? bank_data[r][3] : bank_data[r][2])
+                                  : (bank_q[0] ? bank_data[r][1] : bank_data[r][0]);
       end
     end
   end
-  assign a_window = window_q[0];
-  assign b_window = window_q[1];
+  assign a_window = {slot_q[0][2], slot_q[0][1], slot_q[0][0]};
+  assign b_window = {slot_q[1][2], slot_q[1][1], slot_q[1][0]};
 endmodule
 
 `default_nettype wire
