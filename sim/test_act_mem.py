@@ -282,7 +282,7 @@ async def beyond_the_end(dut):  # noqa: ANN001, ANN201
 
 @cocotb.test()
 async def reset_empties_the_queues(dut):  # noqa: ANN001, ANN201
-    """What waits is forgotten, what was chosen is written, and then all goes on as from the start."""
+    """What waits is forgotten, what was chosen is written; then all goes on as from the start."""
     rng = random.Random(13)
     model = Model(int(os.environ["PARAM_WORDS"]))
     fill(model, rng)
