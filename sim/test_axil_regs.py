@@ -18,9 +18,10 @@ from hwflow.sim.runner import build_and_test, hdl_dir
 MAP = read_map(hdl_dir() / "shell" / "registers.toml")
 PORTS = {  # what the engine side gives for each read-only register
     "CYCLES": ("cycles", 32), "RD_BYTES": ("rd_bytes", 32), "WR_BYTES": ("wr_bytes", 32),
-    "CAND_COUNT": ("cand_count", 7), "TAG": ("tag", 12),
+    "CAND_COUNT": ("cand_count", 7),
 }  # fmt: skip
-OUT = ("PROG_ADDR", "PROG_WORDS", "IMAGE_ADDR", "OUTPUT_ADDR", "SCRATCH_ADDR", "WATCHDOG")
+OUT = ("PROG_ADDR", "PROG_WORDS", "IMAGE_ADDR", "OUTPUT_ADDR", "SCRATCH_ADDR", "WATCHDOG",
+       "LANE_WORDS")  # fmt: skip
 
 
 async def bench(dut, stall: float) -> tuple[AxiLiteMaster, random.Random]:  # noqa: ANN001
@@ -29,7 +30,8 @@ async def bench(dut, stall: float) -> tuple[AxiLiteMaster, random.Random]:  # no
     rng = random.Random(3)
     Clock(dut.clk, 10, "ns", impl="gpi").start()
     for name in ("busy", "done", "error", "irq_done", "irq_error", "error_code", "error_tag",
-                 "cycles", "rd_bytes", "wr_bytes", "cand_count", "prog_hash", "tag"):
+                 "cycles", "rd_bytes", "wr_bytes", "cand_count", "prog_hash", "a_tag",
+                 "b_tag"):
         getattr(dut, name).value = 0
     master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
     channels = (
@@ -76,6 +78,8 @@ async def every_register(dut, stall):  # noqa: ANN001, ANN201
     assert await read(master, regmap.PROG_HASH_HI) == value >> 32
     dut.error_code.value, dut.error_tag.value = 0xA5, 0x9C3
     assert await read(master, regmap.ERROR) == 0x9C3 << 16 | 0xA5
+    dut.a_tag.value, dut.b_tag.value = 0x6B1, 0xD35
+    assert await read(master, regmap.TAG) == 0xD35 << 16 | 0x6B1
     for bits in range(8):
         dut.busy.value, dut.done.value, dut.error.value = bits & 1, bits >> 1 & 1, bits >> 2
         assert await read(master, regmap.STATUS) == bits

@@ -48,7 +48,7 @@ def bound(words: int) -> Fraction:
 
 
 def short_bursts(shape: Shape) -> Fraction:
-    """Cycles for bursts so short that their latency shows: 8 are under way, each for LATENCY + 8."""
+    """Cycles for bursts so short that their latency shows: 8 under way, each LATENCY + 8 long."""
     address, words, runs, stride = shape
     if words >= 8:
         return Fraction(0)

@@ -14,10 +14,13 @@ from hwflow.sim.runner import build_and_test
 CODES = {name: code for code, name in {
     0x10: "BUS_READ", 0x11: "BUS_WRITE", 0x12: "WATCHDOG", 0x13: "CONFIG"}.items()}  # fmt: skip
 INPUTS = (
-    "start", "soft_reset", "prog_words", "low_bits", "watchdog", "read_idle", "write_idle",
-    "read_error", "write_error", "read_beat", "write_beat", "core_done", "core_error",
-    "core_error_code", "core_tag",
-)
+    "start", "soft_reset", "prog_words", "lane_words", "low_bits", "watchdog", "read_idle",
+    "write_idle", "read_error", "read_error_array", "write_error", "read_beat", "write_beat",
+    "core_done", "core_error", "core_error_code", "core_error_tag", "a_tag", "b_tag",
+)  # fmt: skip
+
+
+TAGS = ("core_error_tag", "a_tag", "b_tag")
 
 
 class Frame:
@@ -70,7 +73,8 @@ class Frame:
 
 async def bench(dut) -> tuple[Frame, random.Random]:  # noqa: ANN001
     await power_up(dut, INPUTS)
-    dut.prog_words.value, dut.read_idle.value, dut.write_idle.value = 100, 1, 1
+    dut.prog_words.value, dut.lane_words.value = 100, 20
+    dut.read_idle.value, dut.write_idle.value = 1, 1
     return Frame(dut), random.Random(44)
 
 
@@ -103,19 +107,24 @@ async def good_frames(dut):  # noqa: ANN001, ANN201
 async def errors(dut):  # noqa: ANN001, ANN201
     """Core, bus, watchdog: code and descriptor of the first reason, then a good frame."""
     frame, rng = await bench(dut)
-    cases = [
-        ({"core_error": 1, "core_error_code": 5}, 5),
-        ({"read_error": 1}, CODES["BUS_READ"]),
-        ({"write_error": 1}, CODES["BUS_WRITE"]),
-        ({"read_error": 1, "write_error": 1, "core_error": 1, "core_error_code": 3},
-         CODES["BUS_READ"]),
-        ({"write_error": 1, "core_done": 1}, CODES["BUS_WRITE"]),
-        ({}, CODES["WATCHDOG"]),
+    core = {"core_error": 1, "core_error_code": 5}
+    cases = [  # inputs in one cycle, code, where the descriptor comes from
+        (core, 5, "core_error_tag"),
+        ({"read_error": 1, "read_error_array": 1}, CODES["BUS_READ"], "a_tag"),
+        ({"read_error": 1}, CODES["BUS_READ"], "b_tag"),
+        ({"write_error": 1}, CODES["BUS_WRITE"], "b_tag"),
+        ({"write_error": 1, "read_error_array": 1}, CODES["BUS_WRITE"], "b_tag"),
+        ({"read_error": 1, "write_error": 1, **core}, CODES["BUS_READ"], "b_tag"),
+        ({"read_error": 1, "read_error_array": 1, **core}, CODES["BUS_READ"], "a_tag"),
+        ({"write_error": 1, "core_done": 1}, CODES["BUS_WRITE"], "b_tag"),
+        ({}, CODES["WATCHDOG"], "b_tag"),
     ]
-    for inputs, code in cases:
+    for inputs, code, source in cases:
         await frame.begin()
-        tag, limit = rng.randrange(1 << 12), rng.randint(5, 60)
-        dut.core_tag.value = tag
+        limit = rng.randint(5, 60)
+        tags = dict(zip(TAGS, rng.sample(range(1 << 12), 3), strict=True))
+        for name, tag in tags.items():
+            getattr(dut, name).value = tag
         if inputs:
             for _ in range(limit):
                 await frame.step()
@@ -130,11 +139,12 @@ async def errors(dut):  # noqa: ANN001, ANN201
             assert int(dut.stop.value), "the watchdog does not bite"
             dut.watchdog.value = 0
         assert int(dut.core_rst.value)
-        dut.core_tag.value = 1 + tag & 0xFFF
+        for name, tag in tags.items():
+            getattr(dut, name).value = 1 + tag & 0xFFF
         await frame.step(read_error=1)  # what still comes changes nothing
         await frame.drain(rng)
         assert frame.status() == (0, 1), inputs
-        assert (int(dut.error_code.value), int(dut.error_tag.value)) == (code, tag), inputs
+        assert (int(dut.error_code.value), int(dut.error_tag.value)) == (code, tags[source])
         assert frame.pulses == {"begin_stream": 1, "core_start": 1, "irq_done": 0, "irq_error": 1}
         await frame.begin()
         await frame.step(core_done=1)
@@ -146,17 +156,21 @@ async def errors(dut):  # noqa: ANN001, ANN201
 async def addresses_are_checked(dut):  # noqa: ANN001, ANN201
     """Each address off by a byte, no words and too many: refused before the stream begins."""
     frame, rng = await bench(dut)
-    bad = [(100, 1 << bit) for bit in range(16)] + [(0, 0), (1 << 28, 0), (1 << 31, 0)]
-    for words, low_bits in bad:
+    bad = [(100, 20, 1 << bit) for bit in range(16)]
+    bad += [(0, 20, 0), (1 << 28, 20, 0), (1 << 31, 20, 0)]
+    bad += [(100, 0, 0), (100, 1 << 28, 0), (100, 1 << 31, 0)]
+    for words, lane_words, low_bits in bad:
         frame.pulses = dict.fromkeys(frame.pulses, 0)
-        dut.prog_words.value, dut.low_bits.value = words, low_bits
+        dut.prog_words.value, dut.lane_words.value = words, lane_words
+        dut.low_bits.value = low_bits
         await frame.step(start=1)
         await frame.step()
         await frame.drain(rng)
         assert frame.status() == (0, 1)
         assert int(dut.error_code.value) == CODES["CONFIG"] and int(dut.error_tag.value) == 0
         assert frame.pulses == {"begin_stream": 0, "core_start": 0, "irq_done": 0, "irq_error": 1}
-    dut.prog_words.value, dut.low_bits.value = (1 << 28) - 1, 0
+    dut.prog_words.value = dut.lane_words.value = (1 << 28) - 1
+    dut.low_bits.value = 0
     await frame.begin()
 
 
