@@ -25,12 +25,16 @@ engine/walker.sv
 engine/window.sv
 engine/conv_header.sv
 engine/seq_conv.sv
-engine/seq_dw.sv
+engine/row_walker.sv
+engine/seq_lane.sv
 engine/seq_mem.sv
 engine/peak_rank.sv
 engine/peak_emit.sv
 engine/peak.sv
 engine/sequencer.sv
+engine/ring_port.sv
+engine/array_side.sv
+engine/lane_side.sv
 engine/engine.sv
 engine/stream_ring.sv
 engine/burst_split.sv

@@ -1,264 +1,278 @@
 // SPDX-License-Identifier: Apache-2.0
-// PEAK: the best CANDIDATES cells that equal the 3x3 maximum of their class (docs/engine.md).
+// PEAK: finds the best CANDIDATES cells that equal the 3x3 maximum of their class (docs/engine.md) and
+// writes them into the list that EMIT sends.
 //
-// Both scans go position-major: for every word all classes, three kernel rows each. Scan 1 counts
-// the peaks of each value, peak_rank finds threshold and room for ties. Scan 2 sends every peak above
-// the threshold; ties of a word are collected and sent when the word is complete, if they all fit.
-// In the one word where they do not (noted while scan 2 goes on) a third scan, lane by lane, takes
-// them in the exact order: row, column, class.
+// Scan 1 goes over all classes, a word a cycle, and counts the peaks of each value; peak_rank keeps
+// the threshold that lets CANDIDATES of them in, and peaks below it are left out at once. Scan 2 writes
+// every peak above the threshold. If those at the threshold (ties) do not all fit, it notes the words
+// that have some; these words are then read one after the other, all classes, and their ties taken
+// until one word's do not all fit: this one is read lane by lane, which takes them in the exact
+// order: row, column, class.
 //
-// Interval: 3 cycles a class and word, or 1 a peak where peaks are dense; 4 a candidate.
+// Cycles: 2 a class and word; 3 a class for each word with ties that are needed, 48 for the last one;
+// 1 a peak above the threshold of the moment; up to 256 each to clear the counters and to raise it.
 // The planes of the classes follow one another; y0 = 0 and a row of words spans the map's width.
 `default_nettype none
 
 module peak (
-    input  wire logic               clk,
-    input  wire logic               rst,
+    input  wire logic                   clk,
+    input  wire logic                   rst,
+    input  wire logic                   forget,  // the list, as a frame begins
     // operation: constant while it runs
-    input  wire logic               start,
-    input  wire seq_pkg::geom_t     geom,
-    input  wire logic [7:0]         classes,
-    input  wire logic [15:0]        hm,
-    input  wire logic [3:0][15:0]   parts,  // planes w, h, reg_x, reg_y
-    output logic                    done,
-    output logic [6:0]              cand_count,
-    // walk
-    input  wire logic               item_valid,
-    input  wire seq_pkg::item_t     item,
-    output logic                    item_take,
-    // to the window; a `raw` read (one word) bypasses the lanes
-    output      seq_pkg::request_t  request,
-    output logic                    raw,
-    output logic                    first,
-    output logic                    mid,
-    output logic                    last,
-    // from the fetch unit and the lanes
-    input  wire logic               raw_valid,
-    input  wire logic [127:0]       word,
-    input  wire logic               lanes_valid,
-    input  wire logic [15:0][8:0]   lanes_center,
-    input  wire logic [15:0]        lanes_peak,
-    // store
-    output logic                    st_req,
-    output logic [6:0]              st_words,
-    input  wire logic               st_ready,
-    output logic                    st_valid,
-    output logic [127:0]            st_data,
-    input  wire logic               st_done
+    input  wire logic                   start,
+    input  wire seq_pkg::geom_t         geom,
+    input  wire logic [7:0]             classes,
+    input  wire logic [15:0]            hm,
+    input  wire logic                   hold,
+    output logic                        done,
+    // walk over the rows of a plane
+    input  wire logic                   entry_valid,
+    input  wire seq_pkg::entry_t        entry,
+    output logic                        entry_take,
+    // to the memory and the lanes
+    output      seq_pkg::lane_request_t request,
+    // from the lanes, LANE_LAT after the entry that follows the row
+    input  wire logic                   lanes_valid,
+    input  wire logic [15:0][8:0]       lanes_center,
+    input  wire logic [15:0]            lanes_peak,
+    // list
+    output logic                        list_we,
+    output logic [6:0]                  list_index,
+    output      seq_pkg::found_t        list_found,
+    output logic [6:0]                  list_count
 );
   localparam int unsigned RESULT_DEPTH = 32;
-  // From the cycle a word's last row is asked for until its result is in the buffer
-  localparam int unsigned RESULT_LAT = 1 + seq_pkg::PIPE_LAT + engine_pkg::DW_LAT;
-  localparam int unsigned BESIDE_W = 8 + 13 + 10 + 6 + 1 + 1 + 4;
+  // From the decision on an entry until the result of the one before it is there
+  localparam int unsigned RESULT_LAT = 1 + seq_pkg::INSERT_LAT + engine_pkg::LANE_LAT;
+  localparam int unsigned FULL = 8;  // RESULT_LAT + 3 more may come
+  localparam int unsigned PLACE_W = 8 + 13 + 10 + 6 + 4 + 1;
   localparam int unsigned RESULT_W = 128 + 16 + 8 + 13 + 10 + 6 + 1;
+  if (FULL + RESULT_LAT + 3 > RESULT_DEPTH) begin : g_illegal
+    peak_results_must_have_room u_illegal ();
+  end
 
-  typedef enum logic [3:0] {
-    IDLE, CLEAR, SCAN1, SETTLE1, SEARCH, ASK, SCAN2, SETTLE2, EXACT, SETTLE3, SEND
-  } state_t;
+  // Where a result belongs
+  typedef struct packed {
+    logic [7:0]  class_id;
+    logic [12:0] g;
+    logic [9:0]  y;
+    logic [5:0]  xo;
+    logic [3:0]  lane;  // EXACT: the one that counts
+    logic        last;  // of the phase, or of the word with ties
+  } place_t;
+
+  typedef enum logic [2:0] {IDLE, CLEAR, SCAN, FLUSH, WAIT, NEXT, FIND, WORD} state_t;
+  typedef enum logic [1:0] {COUNT, WRITE, TIES, EXACT} phase_t;
   state_t state_q;
-
-  logic scan_end;
-  logic settled;
-  logic search;
-  logic found;
+  phase_t phase_q;
   logic clearing;
-  logic [7:0] threshold;
-  logic [6:0] ties;
-  logic [6:0] total;
-  logic overflow_q;  // some word's ties did not all fit
-  logic st_done_q;
-
+  logic scan_end;
+  logic flush;
+  logic word_end;
+  logic ended;  // the result with `last` has been dealt with
+  logic found;
+  logic missed;  // no word with ties is left
+  logic all_fit_q;
+  logic over_q;  // the word's ties do not all fit
+  logic [6:0] left_q;  // ties that may still go in
   always_ff @(posedge clk) begin
     if (rst) begin
       state_q <= IDLE;
+      phase_q <= COUNT;
     end else begin
       case (state_q)
-        IDLE: if (start) state_q <= CLEAR;
-        CLEAR: if (!clearing) state_q <= SCAN1;
-        SCAN1: if (scan_end) state_q <= SETTLE1;
-        SETTLE1: if (settled) state_q <= SEARCH;
-        SEARCH: if (found) state_q <= ASK;
-        ASK: state_q <= (total == '0) ? IDLE : SCAN2;
-        SCAN2: if (scan_end) state_q <= SETTLE2;
-        SETTLE2: if (settled) state_q <= overflow_q ? EXACT : SEND;
-        EXACT: if (scan_end) state_q <= SETTLE3;
-        SETTLE3: if (settled) state_q <= SEND;
-        default: if (st_done_q) state_q <= IDLE;
+        IDLE: if (start) begin
+          state_q <= CLEAR;
+          phase_q <= COUNT;
+        end
+        CLEAR: if (!clearing) state_q <= SCAN;
+        SCAN: if (scan_end) state_q <= FLUSH;
+        FLUSH: if (flush) state_q <= WAIT;
+        WAIT: if (ended) state_q <= NEXT;
+        NEXT: begin
+          case (phase_q)
+            COUNT: begin
+              state_q <= SCAN;
+              phase_q <= WRITE;
+            end
+            WRITE: begin
+              state_q <= all_fit_q ? IDLE : FIND;
+              phase_q <= TIES;
+            end
+            TIES: begin
+              if (over_q) begin
+                state_q <= WORD;
+                phase_q <= EXACT;
+              end else begin
+                state_q <= (left_q == '0) ? IDLE : FIND;
+              end
+            end
+            default: state_q <= IDLE;
+          endcase
+        end
+        FIND: if (found) state_q <= WORD;
+              else if (missed) state_q <= IDLE;
+        default: if (word_end) state_q <= WAIT;
       endcase
     end
   end
   assign done = state_q == IDLE;
-  assign search = (state_q == SETTLE1) && settled;
-  assign st_req = (state_q == ASK) && (total != '0);
-  assign st_words = total;
-  assign cand_count = total;
-  always_ff @(posedge clk) begin
-    if (rst || start) st_done_q <= 1'b0;
-    else if (st_done) st_done_q <= 1'b1;
-  end
 
-  // Requests: the reads of candidates first, else the next kernel row of the scan
-  logic read;
-  logic [1:0] read_part;
-  logic [12:0] read_g;
-  logic exact;
-  logic scanning;
+  // ---- entries: of the walk, or three rows of each class of one word
   logic hold_q;
+  logic full_q;
   logic issue;
-  logic [1:0] row_q;
+  logic scan;
+  logic word;
   logic [7:0] class_q;
+  logic last_class;
   logic [15:0] plane_q;
-  logic [3:0] lane_q;
   logic class_end;
-  seq_pkg::item_t tied_q;  // the word whose ties did not fit; not all of its fields are kept
-  seq_pkg::item_t at;
-  assign exact = state_q == EXACT;
-  assign scanning = state_q == SCAN1 || state_q == SCAN2 || exact;
-  assign at = exact ? tied_q : item;
-  assign issue = scanning && !hold_q && !read && (exact || item_valid);
-  assign class_end = issue && row_q == 2'd2 && class_q == classes - 8'd1;
-  assign item_take = class_end && !exact;
-  assign scan_end = class_end && (exact ? lane_q == 4'd15 : item.last);
-
+  logic [1:0] row_q;
+  logic [3:0] lane_q;
+  logic [12:0] word_g_q;
+  logic [9:0] word_y_q;
+  logic [5:0] word_xo_q;
+  logic [16:0] word_base8;
+  place_t place_d;
+  place_t place_q;  // of the entry before
+  assign scan = state_q == SCAN && entry_valid && !hold_q && !full_q;
+  assign word = state_q == WORD && !hold_q && !full_q;
+  assign flush = state_q == FLUSH && !hold_q;
+  assign issue = scan || word;
+  assign entry_take = scan;
+  assign last_class = class_q == classes - 8'd1;
+  assign class_end = (scan && entry.last) || (word && row_q == 2'd2);
+  assign scan_end = scan && entry.last && last_class;
+  assign word_end = word && row_q == 2'd2 && last_class && (phase_q == TIES || lane_q == '1);
   always_ff @(posedge clk) begin
-    if (state_q == IDLE) begin
-      row_q <= '0;
+    hold_q <= hold;
+    if (state_q == IDLE || (class_end && last_class)) begin
       class_q <= '0;
       plane_q <= hm;
-      lane_q <= '0;
-    end else if (issue) begin
-      row_q <= (row_q == 2'd2) ? 2'd0 : row_q + 2'd1;
-      if (class_end) begin
-        class_q <= '0;
-        plane_q <= hm;
-        if (exact) lane_q <= lane_q + 4'd1;
-      end else if (row_q == 2'd2) begin
-        class_q <= class_q + 8'd1;
-        plane_q <= plane_q + {3'd0, geom.groups};
-      end
+    end else if (class_end) begin
+      class_q <= class_q + 8'd1;
+      plane_q <= plane_q + {3'd0, geom.groups};
     end
+    if (state_q != WORD) row_q <= '0;
+    else if (word) row_q <= (row_q == 2'd2) ? 2'd0 : row_q + 2'd1;
+    if (state_q != WORD) lane_q <= '0;
+    else if (class_end && last_class) lane_q <= lane_q + 4'd1;
+  end
+  always_comb begin
+    word_base8 = {3'd0, word_g_q, 1'b0};
+    if (row_q == 2'd0) word_base8 -= {10'd0, geom.row_words, 1'b0};
+    if (row_q == 2'd2) word_base8 += {10'd0, geom.row_words, 1'b0};
+    place_d.class_id = class_q;
+    place_d.g = (state_q == SCAN) ? entry.offset[12:0] : word_g_q;
+    place_d.y = (state_q == SCAN) ? entry.v[9:0] : word_y_q;
+    place_d.xo = (state_q == SCAN) ? entry.xo : word_xo_q;
+    place_d.lane = lane_q;
+    place_d.last = last_class && ((state_q == SCAN) ? entry.last
+                                                    : (phase_q == TIES || lane_q == '1));
   end
 
-  seq_pkg::request_t request_q;
+  seq_pkg::lane_request_t request_q;
   always_ff @(posedge clk) begin
-    request_q.valid <= (issue || read) && !rst;
-    request_q.linear <= read;
-    request_q.plane <= read ? parts[read_part] : plane_q;
-    request_q.vy <= at.vy;
-    request_q.base8 <= read ? {3'd0, read_g, 1'b0} : at.base8;
-    request_q.at_left <= at.at_left;
-    request_q.at_right <= at.at_right;
-    request_q.delta <= {{3{row_q == 2'd0}}, row_q != 2'd1};  // -1, 0, 1
-    request_q.half <= isa_pkg::HALF_ALL;
-    request_q.lanes <= '1;
-    for (int x = 0; x < 16; x++) request_q.dil[x] <= 3'd1;
-    raw <= read;
-    first <= row_q == 2'd0;
-    mid <= row_q == 2'd1;
-    last <= row_q == 2'd2;
+    request_q <= '0;
+    request_q.read <= issue && !rst;
+    request_q.insert <= (issue || flush) && !rst;
+    request_q.plane <= plane_q;
+    request_q.base8 <= scan ? entry.base8 : word_base8;
+    request_q.meta.emit <= scan || (word && row_q == 2'd1);
+    request_q.meta.v <= scan ? entry.v : {1'b0, word_y_q};
+    request_q.meta.at_left <= scan ? entry.at_left : word_xo_q == '0;
+    request_q.meta.at_right <= scan ? entry.at_right : word_xo_q == geom.row_words - 6'd1;
+    if (issue) place_q <= place_d;
   end
   assign request = request_q;
 
-  // Results: what belongs to a word and class meets its peaks
-  logic [7:0] res_class;
-  logic [12:0] res_g;
-  logic [9:0] res_y;
-  logic [5:0] res_xo;
-  logic res_end;
-  logic res_high_ok;  // lanes 8-15 lie in the map
-  logic [3:0] res_lane;
-  logic [15:0] res_mask;
-  logic res_exact;
-  logic [127:0] res_logits;
-  logic [5:0] level;
-  logic fifo_ready;
-  delay #(.WIDTH(BESIDE_W), .LATENCY(RESULT_LAT)) u_beside (
-      .clk, .rst,
-      .d({class_q, at.g, at.vy[9:0], at.xo, class_end,
-          !geom.narrow || ({1'b0, at.vy[9:0]} + 11'd1 < {1'b0, geom.in_h}), lane_q}),
-      .q({res_class, res_g, res_y, res_xo, res_end, res_high_ok, res_lane})
-  );
-  assign res_exact = exact || state_q == SETTLE3;
+  // ---- results: what belongs to a row meets its peaks
+  place_t place;
+  logic res_valid_q;
+  logic [15:0][7:0] res_logits_q;
+  logic [15:0] res_peak_q;
+  place_t res_place_q;
+  logic [7:0] threshold;
+  logic [7:0] threshold_q;
+  logic [15:0] equal;
+  logic [15:0] mask;
+  logic ties;
+  delay #(.WIDTH(PLACE_W), .LATENCY(RESULT_LAT)) u_beside (.clk, .rst, .d(place_q), .q(place));
+  always_ff @(posedge clk) begin
+    res_valid_q <= lanes_valid && !rst;
+    res_peak_q <= lanes_peak;
+    res_place_q <= place;
+    for (int x = 0; x < 16; x++) res_logits_q[x] <= lanes_center[x][7:0];
+    if (phase_q == COUNT) threshold_q <= threshold;
+  end
   always_comb begin
     for (int x = 0; x < 16; x++) begin
-      res_logits[8*x+:8] = lanes_center[x][7:0];
-      res_mask[x] = lanes_peak[x] && (x < 8 || res_high_ok)
-                    && (!res_exact || res_lane == 4'(x));
+      logic least;
+      least = $signed(res_logits_q[x]) >= $signed(threshold_q);
+      equal[x] = res_peak_q[x] && res_logits_q[x] == threshold_q;
+      case (phase_q)
+        COUNT: mask[x] = res_peak_q[x] && least;
+        WRITE: mask[x] = res_peak_q[x] && least && (all_fit_q || !equal[x]);
+        TIES: mask[x] = equal[x];
+        default: mask[x] = equal[x] && res_place_q.lane == 4'(x);
+      endcase
     end
   end
+  assign ties = res_valid_q && phase_q == WRITE && !all_fit_q && equal != '0;
 
   logic head_valid;
   logic pop;
-  logic [127:0] head_logits;
+  logic [15:0][7:0] head_logits;
   logic [15:0] head_mask;
   logic [7:0] head_class;
   logic [12:0] head_g;
   logic [9:0] head_y;
   logic [5:0] head_xo;
-  logic head_end;
+  logic head_last;
+  logic [5:0] level;
+  logic fifo_ready;
   fifo #(.WIDTH(RESULT_W), .DEPTH(RESULT_DEPTH)) u_results (
       .clk, .rst,
-      .in_valid(lanes_valid),
-      .in_data({res_logits, res_mask, res_class, res_g, res_y, res_xo, res_end}),
+      .in_valid(res_valid_q && (mask != '0 || res_place_q.last)),
+      .in_data({res_logits_q, mask, res_place_q.class_id, res_place_q.g, res_place_q.y,
+                res_place_q.xo, res_place_q.last}),
       .in_ready(fifo_ready),
       .out_valid(head_valid),
-      .out_data({head_logits, head_mask, head_class, head_g, head_y, head_xo, head_end}),
+      .out_data({head_logits, head_mask, head_class, head_g, head_y, head_xo, head_last}),
       .out_ready(pop),
       .level(level)
   );
-  // At most 8 more results are on their way when the scan stops
-  always_ff @(posedge clk) hold_q <= rst || (level >= 6'd16);
+  always_ff @(posedge clk) full_q <= rst || level >= 6'(FULL);
 
   // Lanes of the oldest result, one a cycle: 1 its number, 2 its logit, 3 what becomes of it
-  typedef enum logic [1:0] {TAKE, LANES, TIES} pick_t;
-  pick_t pick_q;
+  logic taken_q;
   logic [15:0] pending_q;
   logic [15:0] lowest;
   logic [3:0] lowest_lane;
-  logic room;
   logic pick;
   logic picked_q;
   logic [3:0] picked_lane_q;
   logic hit_q;
   seq_pkg::found_t hit_found_q;
-  logic [7:0] tie_count_q;  // in the word so far
-  logic tie_end;
-  logic scan2;
-  assign scan2 = state_q == SCAN2 || state_q == SETTLE2;
+  logic rank_busy;
   assign lowest = pending_q & (~pending_q + 16'd1);
   always_comb begin
     lowest_lane = '0;
     for (int x = 0; x < 16; x++) if (lowest[x]) lowest_lane |= 4'(x);
   end
-  assign pick = (pick_q == LANES) && (pending_q != '0) && room;
-  always_comb begin
-    pop = 1'b0;
-    if (pick_q == LANES && pending_q == '0) begin
-      if (!(scan2 && head_end)) pop = 1'b1;
-      else pop = !picked_q && !hit_q && (tie_count_q == '0);
-    end else if (pick_q == TIES) begin
-      pop = tie_end;
-    end
-  end
+  assign pick = taken_q && pending_q != '0 && !(phase_q == COUNT && rank_busy);
+  assign pop = taken_q && pending_q == '0 && !(head_last && (picked_q || hit_q || rank_busy));
+  assign ended = pop && head_last;
   always_ff @(posedge clk) begin
-    if (rst) begin
-      pick_q <= TAKE;
-    end else begin
-      case (pick_q)
-        TAKE: if (head_valid) pick_q <= LANES;
-        LANES: begin
-          if (pop) pick_q <= TAKE;
-          else if (pending_q == '0 && !picked_q && !hit_q) pick_q <= TIES;
-        end
-        default: if (tie_end) pick_q <= TAKE;
-      endcase
-    end
-    if (pick_q == TAKE) pending_q <= head_mask;
+    if (rst) taken_q <= 1'b0;
+    else taken_q <= taken_q ? !pop : head_valid;
+    if (!taken_q) pending_q <= head_mask;
     else if (pick) pending_q <= pending_q & ~lowest;
     picked_q <= pick && !rst;
     picked_lane_q <= lowest_lane;
     hit_q <= picked_q && !rst;
-    hit_found_q.logit <= head_logits[{picked_lane_q, 3'd0}+:8];
+    hit_found_q.logit <= head_logits[picked_lane_q];
     hit_found_q.class_id <= head_class;
     hit_found_q.g <= head_g;
     hit_found_q.y <= head_y;
@@ -266,94 +280,103 @@ module peak (
     hit_found_q.lane <= picked_lane_q;
   end
 
-  // Everything asked for has been dealt with
-  logic [4:0] quiet_q;
-  always_ff @(posedge clk) begin
-    if (scanning || head_valid || pick_q != TAKE || picked_q || hit_q) quiet_q <= '0;
-    else if (!settled) quiet_q <= quiet_q + 5'd1;
-  end
-  assign settled = quiet_q == 5'(RESULT_LAT + 4);
-
-  // Ties of the word: remembered until it is complete
-  logic above;
-  logic equal;
-  logic tie;
-  logic take_exact;
-  logic [6:0] left_q;  // ties that may still go in
-  logic [6:0] tie_index_q;
-  logic fits_q;  // they can all go in
-  logic tie_send;
-  (* ram_style = "distributed" *) logic [11:0] tied[128];
-  logic [7:0] tie_class;
-  logic [3:0] tie_lane;
-  assign above = $signed(hit_found_q.logit) > $signed(threshold);
-  assign equal = hit_found_q.logit == threshold;
-  assign tie = hit_q && scan2 && equal && left_q != '0 && !overflow_q;
-  assign take_exact = hit_q && res_exact && equal && left_q != '0;
-  assign tie_send = (pick_q == TIES) && fits_q && room;
-  assign tie_end = (pick_q == TIES)
-                   && (!fits_q || (tie_send && {1'b0, tie_index_q} == tie_count_q - 8'd1));
-  assign {tie_class, tie_lane} = tied[tie_index_q];
-  always_ff @(posedge clk) begin
-    if (tie && !tie_count_q[7]) tied[tie_count_q[6:0]] <= {hit_found_q.class_id, hit_found_q.lane};
-  end
-  always_ff @(posedge clk) begin
-    if (start || tie_end) tie_count_q <= '0;
-    else if (tie && tie_count_q != '1) tie_count_q <= tie_count_q + 8'd1;
-    if (pick_q != TIES) fits_q <= tie_count_q <= {1'b0, left_q};
-    if (pick_q != TIES) tie_index_q <= '0;
-    else if (tie_send) tie_index_q <= tie_index_q + 7'd1;
-    if (found) left_q <= ties;
-    else if (tie_send || take_exact) left_q <= left_q - 7'd1;
-    if (start) overflow_q <= 1'b0;
-    else if (tie_end && !fits_q) overflow_q <= 1'b1;
-    if (tie_end && !fits_q) begin
-      tied_q <= '0;
-      tied_q.g <= head_g;
-      tied_q.vy <= {3'd0, head_y};
-      tied_q.xo <= head_xo;
-      tied_q.base8 <= {3'd0, head_g, 1'b0};
-      tied_q.at_left <= head_xo == '0;
-      tied_q.at_right <= head_xo == geom.row_words - 6'd1;
-    end
-  end
-
+  logic [6:0] above;
+  logic [6:0] at;
+  logic ranked;
+  assign ranked = state_q == NEXT && phase_q == COUNT;
   peak_rank u_rank (
       .clk, .rst,
-      .clear(state_q == ASK),
-      .count(hit_q && (state_q == SCAN1 || state_q == SETTLE1)),
-      .value(hit_found_q.logit),
-      .search(search),
-      .clearing(clearing),
-      .found(found),
-      .threshold(threshold),
-      .ties(ties),
-      .total(total)
+      .clear(ranked),
+      .count(hit_q && phase_q == COUNT), .value(hit_found_q.logit),
+      .clearing, .busy(rank_busy), .threshold, .above, .equal(at)
   );
 
-  logic emit;
-  seq_pkg::found_t emit_found;
-  assign emit = (hit_q && scan2 && above) || take_exact || tie_send;
-  always_comb begin
-    emit_found = hit_found_q;
-    if (pick_q == TIES) begin
-      emit_found.logit = threshold;
-      emit_found.class_id = tie_class;
-      emit_found.lane = tie_lane;
+  // ---- list; the ties of a word count only when all of them fit
+  logic [6:0] count_q;
+  logic [6:0] tie_count_q;
+  assign list_we = hit_q && (phase_q == WRITE || (phase_q == TIES && tie_count_q != left_q)
+                             || (phase_q == EXACT && left_q != '0));
+  assign list_index = count_q + tie_count_q;
+  assign list_found = hit_found_q;
+  assign list_count = count_q;
+  always_ff @(posedge clk) begin
+    if (rst || forget || start) count_q <= '0;
+    else if (list_we && phase_q != TIES) count_q <= count_q + 7'd1;
+    else if (ended && phase_q == TIES && !over_q) count_q <= list_index;
+    if (start || ended) tie_count_q <= '0;
+    else if (list_we && phase_q == TIES) tie_count_q <= tie_count_q + 7'd1;
+    if (state_q == FIND) over_q <= 1'b0;
+    else if (hit_q && phase_q == TIES && tie_count_q == left_q) over_q <= 1'b1;
+    if (ranked) begin
+      left_q <= 7'(isa_pkg::CANDIDATES) - above;
+      all_fit_q <= {1'b0, above} + {1'b0, at} <= 8'(isa_pkg::CANDIDATES);
+    end else if (list_we && phase_q == EXACT) begin
+      left_q <= left_q - 7'd1;
+    end else if (ended && phase_q == TIES && !over_q) begin
+      left_q <= left_q - tie_count_q;
     end
   end
-  peak_emit u_emit (
-      .clk, .rst,
-      .narrow(geom.narrow),
-      .in_valid(emit), .in_found(emit_found), .room(room),
-      .read, .read_part, .read_g,
-      .word_valid(raw_valid), .word,
-      .st_ready, .st_valid, .st_data
+
+  // ---- words with ties: noted in scan 2, forgotten when found and before
+  logic [13:0] wipe_q;
+  logic wiping;
+  logic mark;
+  logic [13:0] find_g_q;
+  logic [9:0] find_y_q;
+  logic [5:0] find_xo_q;
+  logic look;
+  logic look_q;
+  logic looked;
+  logic [12:0] looked_g;
+  logic [9:0] looked_y;
+  logic [5:0] looked_xo;
+  assign wiping = wipe_q != {1'b0, geom.groups};
+  assign look = state_q == FIND && find_g_q != {1'b0, geom.groups} && !found;
+  assign found = looked && mark;
+  assign missed = find_g_q == {1'b0, geom.groups} && !looked && !look_q;
+  ram_sdp #(.WIDTH(1), .DEPTH(8192)) u_marks (
+      .clk,
+      .wr_en(wiping || ties || found),
+      .wr_addr(wiping ? wipe_q[12:0] : ties ? res_place_q.g : looked_g),
+      .wr_data(ties && !wiping),
+      .rd_en(look), .rd_addr(find_g_q[12:0]), .rd_data(mark)
   );
+  delay #(.WIDTH(1), .LATENCY(2), .RESET(1'b1)) u_looked (
+      .clk, .rst(rst || found), .d(look), .q(looked)
+  );
+  delay #(.WIDTH(29), .LATENCY(2)) u_looked_at (
+      .clk, .rst, .d({find_g_q[12:0], find_y_q, find_xo_q}), .q({looked_g, looked_y, looked_xo})
+  );
+  always_ff @(posedge clk) begin
+    look_q <= look;
+    if (rst || state_q == IDLE) wipe_q <= '0;
+    else if (wiping) wipe_q <= wipe_q + 14'd1;
+    if (state_q == IDLE) begin
+      find_g_q <= '0;
+      find_y_q <= '0;
+      find_xo_q <= '0;
+    end else if (found) begin
+      find_g_q <= {1'b0, looked_g};
+      find_y_q <= looked_y;
+      find_xo_q <= looked_xo;
+      word_g_q <= looked_g;
+      word_y_q <= looked_y;
+      word_xo_q <= looked_xo;
+    end else if (look) begin
+      find_g_q <= find_g_q + 14'd1;
+      if (find_xo_q == geom.row_words - 6'd1) begin
+        find_y_q <= find_y_q + 10'd1;
+        find_xo_q <= '0;
+      end else begin
+        find_xo_q <= find_xo_q + 6'd1;
+      end
+    end
+  end
 
   logic unused;
   always_comb begin
-    unused = &{1'b0, fifo_ready, geom, at.vy[12:10], at.dil, at.present, at.last};
+    unused = &{1'b0, fifo_ready, geom, entry.emit, entry.half, entry.offset[15:13], entry.v[10],
+               entry.xo};
     for (int x = 0; x < 16; x++) unused ^= lanes_center[x][8];
   end
 endmodule

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many peaks have each of the 256 logit values, and the threshold that lets CANDIDATES of them
-// in: the largest value with at least that many at or above it (or -128), and how many *at* it still
-// fit. Counters stop at 127, which is more than are ever needed.
+// The threshold that lets CANDIDATES peaks in, kept while they are counted: the largest value with at
+// least that many at or above it (or -128). Peaks below the threshold of the moment do not matter any
+// more; whoever counts may leave them out.
 //
-// `clear` takes 256 cycles (`clearing`), `search` at most 258; one `count` a cycle in between.
-// Resources: 256 x 7 bits of distributed RAM.
+// One `count` a cycle. With CANDIDATES peaks above the threshold it moves on by one value a cycle;
+// `busy` says so: at most 4 more counts may come until it has fallen. `above` and `equal` are the
+// numbers of peaks above and at the threshold, good when not busy; equal stops at 127. `clear` takes
+// 256 cycles (`clearing`). Resources: 256 x 7 bits of distributed RAM.
 `default_nettype none
 
 module peak_rank (
@@ -14,68 +16,49 @@ module peak_rank (
     input  wire logic       clear,
     input  wire logic       count,
     input  wire logic [7:0] value,  // int8
-    input  wire logic       search,
     // out
     output logic            clearing,
-    output logic            found,  // one pulse: what follows is good until the next search
+    output logic            busy,
     output logic [7:0]      threshold,  // int8
-    output logic [6:0]      ties,  // peaks at the threshold that fit
-    output logic [6:0]      total  // candidates there will be
+    output logic [6:0]      above,
+    output logic [6:0]      equal
 );
-  localparam logic [7:0] LIMIT = 8'(isa_pkg::CANDIDATES);
+  localparam logic [6:0] LIMIT = 7'(isa_pkg::CANDIDATES);
 
+  // A counter above the threshold holds at most LIMIT + 4
   (* ram_style = "distributed" *) logic [6:0] counts[256];
+  logic [8:0] clear_q;
   logic [7:0] index;
   logic [6:0] now;
-  logic [8:0] clear_q;
-  logic searching_q;
-  logic looked_q;
-  logic [7:0] value_q;
-  logic [6:0] count_q;
-  logic [7:0] looked_value_q;
-  logic [6:0] above_q;  // below LIMIT
-  logic [7:0] sum;
-  logic stop;
+  logic [7:0] next_value;
+  logic [6:0] next_count;
+  logic raise;
 
   assign clearing = !clear_q[8];
-  assign index = clearing ? clear_q[7:0] : searching_q ? value_q : value;
+  assign index = clearing ? clear_q[7:0] : value;
   assign now = counts[index];
   always_ff @(posedge clk) begin
     if (clearing || count) counts[index] <= clearing ? '0 : now + {6'd0, now != '1};
-  end
-
-  always_ff @(posedge clk) begin
     if (rst || clear) clear_q <= '0;
     else if (clearing) clear_q <= clear_q + 9'd1;
   end
 
-  assign sum = {1'b0, above_q} + {1'b0, count_q};
-  assign stop = looked_q && ((sum >= LIMIT) || (looked_value_q == 8'h80));
+  assign next_value = threshold + 8'd1;
+  assign next_count = counts[next_value];
+  assign busy = above >= LIMIT;
+  assign raise = busy && !count;
   always_ff @(posedge clk) begin
-    if (rst || stop) begin
-      searching_q <= 1'b0;
-      looked_q <= 1'b0;
-    end else if (search) begin
-      searching_q <= 1'b1;
-      looked_q <= 1'b0;
-    end else begin
-      looked_q <= searching_q;
-    end
-    found <= stop && !rst;
-    // a host that changes programs must not read the candidates of the old one
-    if (rst) total <= '0;
-    else if (stop) total <= (sum >= LIMIT) ? LIMIT[6:0] : sum[6:0];
-  end
-  always_ff @(posedge clk) begin
-    if (search) value_q <= 8'h7f;
-    else value_q <= value_q - 8'd1;  // 127 .. 0, -1 .. -128
-    count_q <= now;
-    looked_value_q <= value_q;
-    if (search) above_q <= '0;
-    else if (looked_q && !stop) above_q <= sum[6:0];
-    if (stop) begin
-      threshold <= looked_value_q;
-      ties <= LIMIT[6:0] - above_q;
+    if (rst || clear) begin
+      threshold <= 8'h80;
+      above <= '0;
+      equal <= '0;
+    end else if (raise) begin
+      threshold <= next_value;
+      above <= above - next_count;
+      equal <= next_count;
+    end else if (count) begin
+      if ($signed(value) > $signed(threshold)) above <= above + 7'd1;
+      else if (value == threshold && equal != '1) equal <= equal + 7'd1;
     end
   end
 endmodule

@@ -2,7 +2,7 @@
 // CONV: reads a tile's header and then its weight words once for every group of 16 pixels, and sends
 // a window request and a weight word a cycle to the multiplier array.
 //
-// Loops, outermost first: tile, group, weight word. The words of a tile stay in the ring until the
+// Loops, outermost first: tile, item of the walk (a group, or a pair of them), weight word. The words of a tile stay in the ring until the
 // last group has used them. The one rule of the array is kept here: after a `last` the next one waits
 // for as many cycles as the previous one had channels. A tile costs 12 cycles for its header and 4
 // until the ring has moved on; nothing else is lost but the waiting for the stream.
@@ -20,7 +20,8 @@ module seq_conv (
     input  wire logic [11:0]       k_words,
     input  wire logic [7:0]        tiles,
     input  wire logic [4:0]        last_oc,
-    output logic                   done,  // all requests are out
+    output logic                   issued,  // all requests are out
+    output logic                   done,  // and all tiles have left the array
     // ring
     input  wire logic [12:0]       avail,
     output logic                   ring_rd_en,
@@ -103,7 +104,8 @@ module seq_conv (
       endcase
     end
   end
-  assign done = state_q == IDLE;
+  assign issued = state_q == IDLE;
+  assign done = issued && busy_q == '0;
 
   always_ff @(posedge clk) begin
     if (state_q == IDLE) begin
@@ -166,7 +168,7 @@ module seq_conv (
 
   // Two banks of headers: the third tile waits until the first has drained
   always_ff @(posedge clk) begin
-    if (rst || (state_q == IDLE && start)) begin
+    if (rst) begin
       bank_q <= 1'b0;
       busy_q <= '0;
     end else begin
@@ -225,8 +227,6 @@ module seq_conv (
     request_q.at_right <= arr_right;
     request_q.delta <= {{3{tap_i == 2'd0}}, tap_i != 2'd1};  // -1, 0, 1
     request_q.half <= linear ? isa_pkg::HALF_ALL : ring_rd_data[isa_pkg::W_HALF_LSB+:2];
-    request_q.lanes <= '1;
-    for (int x = 0; x < 16; x++) request_q.dil[x] <= 3'd1;
     weights <= ring_rd_data[isa_pkg::W_WEIGHTS_LSB+:96];
     tap_j <= linear ? 2'd1 : ring_rd_data[isa_pkg::W_TAP_J_LSB+:2];
     {first, last, chunk_first, chunk_last} <= arr_flags;
@@ -235,7 +235,7 @@ module seq_conv (
   assign request = request_q;
 
   logic unused;
-  assign unused = &{1'b0, ring_rd_data[127:118], item.dil, item.present, item.xo};
+  assign unused = &{1'b0, ring_rd_data[127:118]};
 endmodule
 
 `default_nettype wire

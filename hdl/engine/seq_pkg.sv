@@ -9,13 +9,14 @@ package seq_pkg;
   localparam int unsigned RING_LAT = 3;  // a read asked of a side -> its word (1 there, 2 in the ring)
   localparam int unsigned WIN_LAT = 4;  // window: request -> fetch
   localparam int unsigned PIPE_LAT = 12;  // request -> taps; array_side checks it against the datapath
-  localparam int unsigned SMAP_LAT = 4;  // smap: look-up -> dilations
+  localparam int unsigned SMAP_LAT = 3;  // smap: look-up -> dilations
   localparam int unsigned LANE_REQ_LAT = 1;  // lane_request_t -> read of the memory
   // An entry: lane_request_t -> ins_valid of the lanes; lane_side checks it
-  localparam int unsigned INSERT_LAT = 6;
-  // After the last request of an operation, until everything has begun to be busy or is done
-  localparam int unsigned LANE_DRAIN = 12;
-  localparam int unsigned CONV_DRAIN = 12;
+  localparam int unsigned INSERT_LAT = 7;
+  // Until a word has reached the queue of the activation memory: after the last entry of an
+  // operation, after the last channel has left the array
+  localparam int unsigned LANE_DRAIN = 20;
+  localparam int unsigned CONV_DRAIN = 6;
   // A tile must fit in the ring together with what the DMA asks for in one burst.
   localparam int unsigned MAX_K_WORDS = 4096 - 12 - 32;
   /* verilator lint_on UNUSEDPARAM */
@@ -78,12 +79,13 @@ package seq_pkg;
     logic        half;  // narrow: the output row is odd
     logic        last;  // of the channel
     logic [10:0] v;  // the row as seen (after upsampling)
+    logic [5:0]  xo;  // word in the row
     logic [16:0] base8;  // L / 8 of its first pixel
     logic [15:0] offset;  // of the result in its plane, words
     logic        at_left;
     logic        at_right;
   } entry_t;
-  localparam int unsigned ENTRY_W = 1 + 1 + 1 + 11 + 17 + 16 + 1 + 1;
+  localparam int unsigned ENTRY_W = 1 + 1 + 1 + 11 + 6 + 17 + 16 + 1 + 1;
 
   // What an entry of the row chain takes along to the chain's centre
   typedef struct packed {
@@ -131,7 +133,7 @@ package seq_pkg;
     meta_t       meta;  // without dil, which the dilation map fills in
   } lane_request_t;
 
-  // A candidate found by PEAK, on its way to the reads of its other four bytes
+  // A candidate found by PEAK, kept until EMIT reads its other four bytes
   typedef struct packed {
     logic [7:0]  logit;
     logic [7:0]  class_id;

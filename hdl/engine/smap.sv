@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The dilation map: 1024 words of 16 dilations (u3). A look-up gives the dilations of the 16 lanes of
-// an output word and which of the eight values occur. When the input is upsampled, lane x takes
-// pixel 8 * half + x / 2 of the word. Latency 4, one look-up a cycle; 1.5 block RAMs.
+// an output word. When the input is upsampled, lane x takes pixel 8 * half + x / 2 of the word.
+// Latency seq_pkg::SMAP_LAT = 3, one look-up a cycle; 1.5 block RAMs.
 `default_nettype none
 
 module smap (
@@ -16,8 +16,7 @@ module smap (
     input  wire logic [9:0]        rd_idx,
     input  wire logic              rd_half,
     // out
-    output logic      [15:0][2:0]  dil,
-    output logic      [7:0]        present
+    output logic      [15:0][2:0]  dil
 );
   logic [15:0][2:0] word;
   ram_sdp #(.WIDTH(48), .DEPTH(1024)) u_ram (
@@ -29,29 +28,13 @@ module smap (
   logic half_q2;
   delay #(.WIDTH(1), .LATENCY(2)) u_half (.clk, .rst(1'b0), .d(rd_half), .q(half_q2));
 
-  logic [15:0][2:0] lanes_q;
   logic [15:0][2:0] dil_q;
-  logic [7:0] present_d;
-  logic [7:0] present_q;
   always_ff @(posedge clk) begin
     for (int x = 0; x < 16; x++) begin
-      lanes_q[x] <= up ? (half_q2 ? word[8+x/2] : word[x/2]) : word[x];
+      dil_q[x] <= up ? (half_q2 ? word[8+x/2] : word[x/2]) : word[x];
     end
-  end
-  always_comb begin
-    present_d = '0;
-    for (int x = 0; x < 16; x++) begin
-      for (int d = 0; d < 8; d++) begin
-        if (lanes_q[x] == 3'(d)) present_d[d] = 1'b1;
-      end
-    end
-  end
-  always_ff @(posedge clk) begin
-    dil_q <= lanes_q;
-    present_q <= present_d;
   end
   assign dil = dil_q;
-  assign present = present_q;
 endmodule
 
 `default_nettype wire

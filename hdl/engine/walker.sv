@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Walks over the output words of a map, row by row, again and again, and looks up the dilations of
-// each word in the dilation map. Items wait in a small buffer, so that the reader takes one a cycle
-// and neither a new row, a new pass over the map nor the look-up costs it a cycle.
+// Walks over the output words of a map, row by row, again and again, for CONV. One item a cycle:
+// neither a new row nor a new pass over the map costs the reader a cycle.
 //
-// `start` begins at word 0 (12 cycles to find the first row); `stop` throws everything away.
-// In linear mode there are no rows: base8 = 2 g. Frame order: words of a row, then rows.
+// `start` begins at word 0 (13 cycles to find the first row); `stop` throws everything away.
+// In linear mode there are no rows: base8 = 2 g, and with `pair` g goes in steps of 2. Frame order:
+// words of a row, then rows.
 `default_nettype none
 
 module walker (
@@ -13,21 +13,14 @@ module walker (
     // in
     input  wire seq_pkg::geom_t    geom,
     input  wire logic              linear,
+    input  wire logic              pair,
     input  wire logic              start,
     input  wire logic              stop,
-    // dilation map, SMAP_LAT cycles
-    output logic                   smap_en,
-    output logic [9:0]             smap_idx,
-    output logic                   smap_half,
-    input  wire logic [15:0][2:0]  smap_dil,
-    input  wire logic [7:0]        smap_present,
     // out
     output logic                   item_valid,
     output      seq_pkg::item_t    item,
     input  wire logic              item_take
 );
-  localparam int unsigned SMAP_LAT = 4;  // of smap.sv
-  localparam int unsigned DEPTH = 16;  // items, on their way and waiting
   localparam int unsigned SEEK_CYCLES = 12;  // bits of a row number
 
   // The first row: base8 of row y0, one bit of the row number a cycle
@@ -36,8 +29,10 @@ module walker (
   logic [3:0] seek_q;
   logic [11:0] rows_q;  // stored rows above y0, shifted out at the top
   logic [16:0] first8_q;
+  logic [16:0] first8_d;
   logic [12:0] first_vy;
   assign first_vy = {3'd0, geom.y0} << geom.stride_log2;
+  assign first8_d = {first8_q[15:0], 1'b0} + (rows_q[11] ? {10'd0, geom.in_w8} : 17'd0);
   always_ff @(posedge clk) begin
     if (rst || stop) begin
       seeking_q <= 1'b0;
@@ -61,7 +56,7 @@ module walker (
       first8_q <= '0;
     end else if (seeking_q) begin
       rows_q <= {rows_q[10:0], 1'b0};
-      first8_q <= {first8_q[15:0], 1'b0} + (rows_q[11] ? {10'd0, geom.in_w8} : 17'd0);
+      first8_q <= first8_d;
     end
   end
 
@@ -69,19 +64,21 @@ module walker (
   logic [16:0] word_step_q;
   logic [16:0] row_step_q;
   logic [12:0] vy_step_q;
+  logic [12:0] g_step_q;
   logic [12:0] last_g_q;
   logic [5:0] last_xo_q;
   always_ff @(posedge clk) begin
-    word_step_q <= (geom.up && !linear) ? 17'd1 : 17'd2 << (linear ? 2'd0 : geom.stride_log2);
-    row_step_q  <= {10'd0, geom.in_w8} << (3'(geom.stride_log2) + 3'(geom.narrow));
-    vy_step_q   <= 13'd1 << (3'(geom.stride_log2) + 3'(geom.narrow));
-    last_g_q    <= geom.groups - 13'd1;
-    last_xo_q   <= geom.row_words - 6'd1;
+    if (linear) word_step_q <= pair ? 17'd4 : 17'd2;
+    else word_step_q <= geom.up ? 17'd1 : 17'd2 << geom.stride_log2;
+    row_step_q <= {10'd0, geom.in_w8} << (3'(geom.stride_log2) + 3'(geom.narrow));
+    vy_step_q  <= 13'd1 << (3'(geom.stride_log2) + 3'(geom.narrow));
+    g_step_q   <= pair ? 13'd2 : 13'd1;
+    last_g_q   <= geom.groups - (pair ? 13'd2 : 13'd1);
+    last_xo_q  <= geom.row_words - 6'd1;
   end
 
   // The walk
   logic step;
-  logic [4:0] held_q;  // items on their way or waiting
   logic [12:0] g_q;
   logic [12:0] vy_q;
   logic [5:0] xo_q;
@@ -90,7 +87,7 @@ module walker (
   logic last_word;
   logic last_of_row;
   logic [16:0] next_row8;
-  assign step = walking_q && !held_q[4];
+  assign step = walking_q && (!item_valid || item_take);
   assign last_word = g_q == last_g_q;
   assign last_of_row = (xo_q == last_xo_q) && !linear;
   assign next_row8 = row8_q + (geom.up && !vy_q[0] ? 17'd0 : row_step_q);
@@ -99,10 +96,11 @@ module walker (
       g_q <= '0;
       vy_q <= first_vy;
       xo_q <= '0;
-      row8_q <= first8_q;
-      base8_q <= first8_q;
+      // the last cycle of the search still adds a bit
+      row8_q <= seeking_q ? first8_d : first8_q;
+      base8_q <= seeking_q ? first8_d : first8_q;
     end else if (step) begin
-      g_q <= g_q + 13'd1;
+      g_q <= g_q + g_step_q;
       if (last_of_row) begin
         vy_q <= vy_q + vy_step_q;
         xo_q <= '0;
@@ -113,67 +111,27 @@ module walker (
         base8_q <= base8_q + word_step_q;
       end
     end
-    // the last cycle of the search still adds a bit
-    if (seeking_q) begin
-      row8_q <= {first8_q[15:0], 1'b0} + (rows_q[11] ? {10'd0, geom.in_w8} : 17'd0);
-      base8_q <= {first8_q[15:0], 1'b0} + (rows_q[11] ? {10'd0, geom.in_w8} : 17'd0);
+  end
+
+  // Out
+  seq_pkg::item_t item_q;
+  always_ff @(posedge clk) begin
+    if (rst || stop || start) item_valid <= 1'b0;
+    else if (step) item_valid <= 1'b1;
+    else if (item_take) item_valid <= 1'b0;
+    if (step) begin
+      item_q.g <= g_q;
+      item_q.last <= last_word;
+      item_q.vy <= vy_q;
+      item_q.base8 <= base8_q;
+      item_q.at_left <= xo_q == '0;
+      item_q.at_right <= xo_q == last_xo_q;
     end
   end
-  assign smap_en = step;
-  assign smap_idx = base8_q[10:1];
-  assign smap_half = base8_q[0];
+  assign item = item_q;
 
-  always_ff @(posedge clk) begin
-    if (rst || stop || start) held_q <= '0;
-    else if (step && !(item_take && item_valid)) held_q <= held_q + 5'd1;
-    else if (!step && item_take && item_valid) held_q <= held_q - 5'd1;
-  end
-
-  // Beside the look-up, then into the buffer
-  logic put;
-  logic [12:0] put_g;
-  logic put_last;
-  logic [12:0] put_vy;
-  logic [5:0] put_xo;
-  logic [16:0] put_base8;
-  logic put_left;
-  logic put_right;
-  seq_pkg::item_t put_item;
-  delay #(.WIDTH(1), .LATENCY(SMAP_LAT), .RESET(1'b1)) u_put (
-      .clk, .rst(rst || stop || start), .d(step), .q(put)
-  );
-  delay #(.WIDTH(52), .LATENCY(SMAP_LAT)) u_item (
-      .clk, .rst,
-      .d({g_q, last_word, vy_q, xo_q, base8_q, xo_q == '0, xo_q == last_xo_q}),
-      .q({put_g, put_last, put_vy, put_xo, put_base8, put_left, put_right})
-  );
-  always_comb begin
-    put_item.g = put_g;
-    put_item.last = put_last;
-    put_item.vy = put_vy;
-    put_item.xo = put_xo;
-    put_item.base8 = put_base8;
-    put_item.at_left = put_left;
-    put_item.at_right = put_right;
-    put_item.dil = smap_dil;
-    put_item.present = smap_present;
-  end
-
-  logic in_ready;
-  logic [4:0] level;
-  fifo #(.WIDTH(seq_pkg::ITEM_W), .DEPTH(DEPTH)) u_fifo (
-      .clk,
-      .rst(rst || stop || start),
-      .in_valid(put),
-      .in_data(put_item),
-      .in_ready(in_ready),
-      .out_valid(item_valid),
-      .out_data(item),
-      .out_ready(item_take),
-      .level(level)
-  );
   logic unused;
-  assign unused = &{1'b0, in_ready, level, geom};
+  assign unused = &{1'b0, geom};
 endmodule
 
 `default_nettype wire

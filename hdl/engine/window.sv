@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns the request for one kernel row of one output word into a read of the fetch unit: address of
+// CONV: turns the request for one tap row of one output word into a read of the fetch unit: address of
 // the window, and which lanes lie in the map (docs/engine.md, "Geometry").
 //
 // L / 8 = base8 + delta' * (in_w / 8), delta' the rows to move in the stored plane; the word is
@@ -13,7 +13,7 @@ module window (
     input  wire logic               rst,
     // in
     input  wire seq_pkg::geom_t     geom,
-    input  wire logic               fill_min,
+    input  wire logic               pair,
     input  wire seq_pkg::request_t  request,
     // out
     output      engine_pkg::fetch_t fetch
@@ -67,22 +67,21 @@ module window (
   logic [15:0] plane_q2;
   logic [16:0] base8_q2;
   logic [15:0] lanes_q2;
-  logic [15:0][2:0] dil_q2;
   logic at_left_q2;
   logic at_right_q2;
   logic [1:0] skip_q2;  // words to add for the high half
   logic [15:0] lanes_in;
   logic [1:0] skip_in;
-  assign lanes_in = request.lanes & {{8{!low}}, {8{!high}}};
+  assign lanes_in = {{8{!low}}, {8{!high}}};
   assign skip_in = !high ? 2'd0 : two_rows ? 2'd1 : 2'd2;
   delay #(.WIDTH(1), .LATENCY(2), .RESET(1'b1)) u_valid (
       .clk, .rst, .d(request.valid), .q(valid_q2)
   );
-  delay #(.WIDTH(102), .LATENCY(2)) u_wait (
+  delay #(.WIDTH(54), .LATENCY(2)) u_wait (
       .clk, .rst,
-      .d({request.linear, request.plane, request.base8, lanes_in, request.dil,
+      .d({request.linear, request.plane, request.base8, lanes_in,
           request.at_left && !(high && !geom.narrow), request.at_right, skip_in}),
-      .q({linear_q2, plane_q2, base8_q2, lanes_q2, dil_q2, at_left_q2, at_right_q2, skip_q2})
+      .q({linear_q2, plane_q2, base8_q2, lanes_q2, at_left_q2, at_right_q2, skip_q2})
   );
 
   // 3: the pixel address; 4: the word address
@@ -91,7 +90,6 @@ module window (
   logic valid_q3;
   logic linear_q3;
   logic [15:0] lanes_q3;
-  logic [15:0][2:0] dil_q3;
   logic at_left_q3;
   logic at_right_q3;
   always_ff @(posedge clk) begin
@@ -100,7 +98,6 @@ module window (
     pixel8_q <= base8_q2 + (linear_q2 ? 17'd0 : offset_q);
     plane_q3 <= plane_q2 + 16'(skip_q2);
     lanes_q3 <= lanes_q2 & {{8{ok_high_q}}, {8{ok_low_q}}};
-    dil_q3 <= dil_q2;
     at_left_q3 <= at_left_q2;
     at_right_q3 <= at_right_q2;
   end
@@ -119,14 +116,13 @@ module window (
     fetch_q.center <= plane_q3 + pixel8_q[16:1];
     fetch_q.pre <= pixel8_q[0];
     fetch_q.mode <= mode_q;
-    fetch_q.dil <= dil_q3;
     fetch_q.lane_ok <= lanes_q3;
     fetch_q.at_left <= at_left_q3;
     fetch_q.at_right <= at_right_q3;
     fetch_q.narrow <= geom.narrow;
     fetch_q.linear <= linear_q3;
+    fetch_q.pair <= pair;
     fetch_q.in_signed <= geom.in_signed;
-    fetch_q.fill_min <= fill_min;
   end
   assign fetch = fetch_q;
 
