@@ -20,7 +20,7 @@ from hwflow.stages import NAMES
 from hwflow.stages.options import models
 from tests.test_report import content, write
 
-COMMANDS = ("build", "train", "data", "boards", "doctor", "sim", "report")
+COMMANDS = ("build", "train", "data", "boards", "doctor", "sim", "report", "compare")
 
 
 def hwflow(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -69,8 +69,14 @@ def test_no_command_shows_help(tmp_path: Path) -> None:
         (["build", "./x.onnx", "--config", "b"], ["--config and --checkpoint belong to our"]),
         (["boards", "zedboard"], ["board 'zedboard' is not known"]),
         (["report", "nowhere"], ["nowhere/report.json", "hwflow build"]),
-        (["report", "diff", "a"], ["takes two run directories"]),
-        (["report", "a", "b"], ["takes one run directory"]),
+        (["report", "a", "b"], ["takes one run", "hwflow compare"]),
+        (["report", "read"], ["takes one or more files", "csynth.xml"]),
+        (["report", "read", "none.rpt"], ["none.rpt: cannot be read"]),
+        (["compare", "a"], ["takes 2 to 26 runs, 1 given"]),
+        (["compare", "nowhere", "b"], ["nowhere", "hwflow build"]),
+        (["compare", "a", "b", "--fail-if", "lut"], ["'lut' is not NAME", "'lut>+2%'"]),
+        (["compare", "a", "b", "--fail-if", "lut>2%"], ["needs its sign", "'lut>+2%'"]),
+        (["compare", "a", "--update-baseline"], ["--update-baseline takes a baseline"]),
         (["data", "show", "cats"], ["data 'cats'", "trees"]),
         (["sim", "nowhere", "x.png"], ["nowhere/report.json"]),
         (["build"], ["Missing argument"]),
@@ -179,7 +185,7 @@ def test_boards_and_report_of_a_run(tmp_path: Path) -> None:
     assert "MT41J256M16" in hwflow("boards", "pynq-z2", cwd=tmp_path).stdout
     write(tmp_path, content())
     assert "16,298" in hwflow("report", ".", cwd=tmp_path).stdout
-    assert "cycles per frame" in hwflow("report", "diff", ".", ".", cwd=tmp_path).stdout
+    assert "cycles a frame" in hwflow("compare", ".", "report.json", cwd=tmp_path).stdout
 
 
 def test_one_wrong_board_does_not_hide_the_others(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 from rich.console import Console, Group
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwflow.build import Record
+from hwflow.report.compare import GROUPS, LETTERS, Change, Comparison, shown, shown_change
 from hwflow.report.schema import Report
 
 SIGNS = {
@@ -126,9 +128,14 @@ def numbers(report: Report) -> Table:
     row("DDR bytes a frame", _show(speed.ddr_bytes_per_frame), speed.reason or speed.kind)
     for name in ("lut", "ff", "bram36", "dsp"):
         one = getattr(report.resources, name)
-        shown = f"{one.used:,} of {one.available:,}" if one else None
-        row(name.upper(), shown, report.resources.reason or report.resources.kind)
+        shown_used = f"{one.used:,} of {_show(one.available) or 'unknown'}" if one else None
+        row(name.upper(), shown_used, report.resources.reason or report.resources.kind)
+    for cell, more in report.resources.other.items():
+        row(cell, f"{more.used:,} of {_show(more.available) or 'unknown'}", report.resources.kind)
     row("Fmax", _show(report.timing.fmax_mhz), report.timing.reason or report.timing.kind)
+    if report.power.total_w is not None:
+        row("power, W", _show(report.power.total_w),
+            f"{report.power.kind}, confidence {report.power.confidence}")
     accuracy = report.accuracy
     row(accuracy.metric or "accuracy",
         None if accuracy.value is None else f"{100 * accuracy.value:.1f} %",
@@ -142,39 +149,49 @@ def _show(value: float | None) -> str | None:
     return None if value is None else f"{value:,}"
 
 
-def difference(a: Report, b: Report) -> Table:
-    """The numbers of two builds side by side; kinds that differ are said."""
-    table = Table(show_edge=False, pad_edge=False)
-    names = [" ".join(part for part in (r.model, r.config, r.board) if part) for r in (a, b)]
-    for title in ("number", f"A: {names[0]}", f"B: {names[1]}", "B - A", "note"):
-        table.add_column(title, justify="left" if title in ("number", "note") else "right",
-                         overflow="fold")
-    left, right = _values(a), _values(b)
-    for name in left:
-        (one, kind_one), (two, kind_two) = left[name], right[name]
-        change = ""
-        if one is not None and two is not None:
-            change = f"{two - one:+,.6g}" + (f" ({100 * (two - one) / one:+.1f} %)" if one else "")
-        note = f"{kind_one} beside {kind_two}" if kind_one != kind_two else ""
-        table.add_row(name, _show(one) or "null", _show(two) or "null", change, note)
-    return table
+def comparison(table: Comparison) -> Group:
+    """Runs beside each other; what is mixed or missing has a mark and a sentence below."""
+    marks, lines = table.marked()
+    letters = LETTERS[: len(table.runs)]
+    heads = [Text(f"{letter}: {run.title} ({run.source})")
+             for letter, run in zip(letters, table.runs, strict=True)]
+    grid = Table(show_edge=False, pad_edge=False)
+    grid.add_column("number", overflow="fold")
+    for letter in letters:
+        grid.add_column(letter, justify="right", overflow="fold")
+        if letter != "A":
+            grid.add_column(f"{letter} - A", justify="right", overflow="fold")
+    same = 0
+    for group in GROUPS:
+        for row in table.visible(group):
+            if group == "layers" and all(one and not one.absolute for one in row.changes):
+                same += 1
+                continue
+            cells: list[Text] = []
+            for place, number in enumerate(row.numbers):
+                mark = marks.get((row.name, place))
+                text = shown(number.value) + (f" [{mark}]" if mark else "")
+                cells.append(Text(text, "" if number.value is not None else "yellow"))
+                if place:
+                    change = row.changes[place - 1]
+                    cells.append(Text(shown_change(change), _colour(change)))
+            grid.add_row(Text(row.title), *cells)
+        grid.add_section()
+    notes = [Text(f"[{n}] {line}", "yellow") for n, line in enumerate(lines, 1)]
+    rest = [Text(line, "dim") for line in table.remarks()]
+    rest += [Text(f"layers of the same cycles: {same}", "dim")] if same else []
+    return Group(*heads, Text(), grid, *([Text()] if notes or rest else []), *notes, *rest)
 
 
-def _values(report: Report) -> dict[str, tuple[float | None, str | None]]:
-    speed, used = report.performance, report.resources
-    values: dict[str, tuple[float | None, str | None]] = {
-        f"mismatches, {name}": (getattr(report.verify, name).mismatches, None)
-        for name in ("qonnx", "hls", "rtl")
-    }
-    values |= {
-        name.replace("_", " "): (getattr(speed, name), speed.kind)
-        for name in ("cycles_per_frame", "fps", "mac_utilisation", "ddr_bytes_per_frame")
-    }
-    for name in ("lut", "ff", "bram36", "dsp"):
-        one = getattr(used, name)
-        values[name.upper()] = (one.used if one else None, used.kind)
-    values["Fmax, MHz"] = (report.timing.fmax_mhz, report.timing.kind)
-    for name, value in (("accuracy", report.accuracy.value),
-                        ("accuracy, float", report.accuracy.float_value)):
-        values[name] = (None if value is None else round(value, 4), report.accuracy.metric)
-    return values
+def plain(shown: Group) -> str:
+    """What a terminal would show, as text without colours."""
+    console = Console(width=120, file=io.StringIO(), force_terminal=False)
+    with console.capture() as captured:
+        console.print(shown)
+    return captured.get()
+
+
+def _colour(change: Change | None) -> str:
+    if change is None or change.better is None:
+        return "yellow" if change is not None and change.mixed else ""
+    return "green" if change.better else "red"
