@@ -19,7 +19,7 @@ from hwflow.sim.runner import build_and_test
 
 LANES = 16
 WORDS = 1552
-SOURCES = ["engine/engine_pkg.sv", "engine/fetch.sv"]
+SOURCES = ["engine/engine_pkg.sv", "lib/delay.sv", "engine/fetch.sv"]
 LAYOUT = struct_layout("engine_pkg", "fetch_t")
 
 

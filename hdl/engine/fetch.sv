@@ -42,13 +42,13 @@ module fetch (
     logic        pair;
     logic        in_signed;
   } pick_t;
+  localparam int unsigned PICK_W = 1 + 2 + 16 + 1 + 1 + 1 + 1 + 1;
 
   localparam int unsigned PIXELS = 18;  // plain pixels: -1..16 from the word's first
 
   logic [FETCH_LAT:1] valid_q;
   pick_t pick_d;
-  pick_t pick_q[ACT_LAT];  // [i] is i + 1 cycles old
-  pick_t pick;  // of the window
+  pick_t pick;  // in step with the window
 
   // The plain word is a stride of 1 inside of a map
   always_comb begin
@@ -67,11 +67,15 @@ module fetch (
     else valid_q <= {valid_q[FETCH_LAT-1:1], req.valid};
   end
 
-  always_ff @(posedge clk) begin
-    pick_q[0] <= pick_d;
-    for (int unsigned i = 1; i < ACT_LAT; i++) pick_q[i] <= pick_q[i-1];
-  end
-  assign pick = pick_q[ACT_LAT-1];
+  delay #(
+      .WIDTH(PICK_W),
+      .LATENCY(ACT_LAT)
+  ) u_pick (
+      .clk(clk),
+      .rst(rst),
+      .d(pick_d),
+      .q(pick)
+  );
 
   // The plain pixels, and the strided taps
   logic [7:0] plain_q[PIXELS];
