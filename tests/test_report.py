@@ -295,8 +295,9 @@ def test_the_page_is_whole_and_self_contained(tmp_path: Path) -> None:
 
 def test_every_number_has_its_origin(tmp_path: Path) -> None:
     text = page.render(read(tmp_path, content()), {"tools": {"hls": "g++ 12.2.0"}})
+    table = text[text.index('<table id="origins0"'):]
     rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row)
-            for row in re.findall(r"<tr>(.*?)</tr>", text[text.index('<table id="origins0"'):])]
+            for row in re.findall(r"<tr[^>]*>(.*?)</tr>", table)]
     found = {row[0]: row[1:] for row in rows if len(row) == 6}
     assert found["HLS C++: images"] == ["verification", "8", "g++", "12.2.0", "counted"]
     assert found["LUT"] == ["resources", "16,298 of 53,200 (31 %)", "Yosys", "0.70",
@@ -351,8 +352,8 @@ def test_a_board_without_a_file_has_no_roofs(tmp_path: Path) -> None:
 def differences(text: str) -> dict[str, list[str]]:
     table = text[text.index('<table id="differences"'):]
     table = table[:table.index("</table>")]
-    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr>.*</tr>", table)]
-    return {row[0]: row[2:] for row in rows if row}
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr.*</tr>", table)]
+    return {row[0]: row[1:] for row in rows if row}
 
 
 def test_two_runs_beside_each_other(tmp_path: Path) -> None:
@@ -367,16 +368,27 @@ def test_two_runs_beside_each_other(tmp_path: Path) -> None:
     tags.feed(text)
     assert not tags.open
     rows = differences(text)
-    assert rows["cycles a frame"] == ["1,000", "1,100", "+100", "+10.0 %", ""]
-    assert rows["frames a second"] == ["150,000", "150,000", "0", "0 %", ""]
-    assert rows["LUT"] == [
-        "16,298", "16,298", "", "",
-        "not compared: post-synthesis estimate in old, post-route in &lt;new&gt;"]
-    assert rows["Fmax, MHz"] == ["null", "null", "", "", ""]
+    assert rows["cycles a frame"] == ["numbers", "1,000", "1,100", "+100", "+10.0 %", ""]
+    assert rows["frames a second"] == ["numbers", "150,000", "150,000", "0", "0 %", ""]
+    assert rows["LUT"][1:3] == ["16,298", "16,298"]
+    assert "post-synthesis estimate (Yosys 0.70)" in rows["LUT"][-1]
+    assert "post-route (Vivado 2024.1)" in rows["LUT"][-1]
+    assert rows["Fmax, MHz"][1:3] == ["null", "null"]
+    assert "vivado not found" in rows["Fmax, MHz"][-1]
+    assert "B: &lt;new&gt;" in text
     assert "different kinds of numbers" in text
     assert "layer0.conv: +100, +11.1 %" in text
+    assert 'id="limits"' not in text
     with pytest.raises(ConfigError, match="at least one report"):
         page.compare([])
+
+
+def test_broken_limits_come_first(tmp_path: Path) -> None:
+    run = page.Run("run", read(tmp_path, content()))
+    text = page.compare([run, run], ["cycles > <limit>"], limits=2)
+    assert "1 of 2 limits broken" in text
+    assert text.index("cycles &gt; &lt;limit&gt;") < text.index('class="cards"')
+    assert "All limits hold (2)" in page.compare([run, run], limits=2)
 
 
 def luminance(colour: str) -> float:

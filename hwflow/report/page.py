@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import jinja2
 from hwflow import boards
 from hwflow.boards import Board
 from hwflow.errors import ConfigError
+from hwflow.report import compare as comparing
 from hwflow.report import figures
 from hwflow.report.schema import Performance, Report, Used
 
@@ -24,10 +25,11 @@ _SPEED = {
     "macs_per_frame": "MACs a frame", "mac_utilisation": "share of multipliers at work",
     "ddr_bytes_per_frame": "DDR bytes a frame",
 }
-
-# (group, name) of a number: its value and kind.
-Quantities = dict[tuple[str, str], tuple[float | None, str | None]]
-
+# Tool and kind of what stands among the simulated numbers and is none.
+_GIVEN: Mapping[str, tuple[str | None, str | None]] = {
+    "clock_mhz": ("board file", "set for the board, not measured"),
+    "macs_per_frame": ("integer graph", "counted"),
+}
 
 @dataclass(frozen=True)
 class Run:
@@ -109,14 +111,22 @@ def render(report: Report, extras: Mapping[str, Any]) -> str:
     return compare([Run(_name(report), report, extras)])
 
 
-def compare(runs: Sequence[Run]) -> str:
-    """The page of one run, or of several: then each beside the first, with the differences."""
+def compare(runs: Sequence[Run], breaches: Sequence[str] = (), limits: int = 0) -> str:
+    """The page of one run, or of several: then each beside the first, with the differences.
+
+    breaches: a sentence for each of the `limits` that does not hold; they come first.
+    """
     if not runs:
         raise ConfigError("a page needs at least one report; name a run directory")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined,
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )
+    table = None
+    if len(runs) > 1:
+        table = comparing.comparison([comparing.Run(run.label, run.report) for run in runs])
+        runs = [Run(f"{letter}: {run.label}", run.report, run.extras)
+                for letter, run in zip(comparing.LETTERS, runs, strict=False)]
     span = max(
         figures.timeline(run.report.layers, run.report.performance.cycles_per_frame, None).cycles
         for run in runs
@@ -124,16 +134,19 @@ def compare(runs: Sequence[Run]) -> str:
     views = [_view(run, n, span) for n, run in enumerate(runs)]
     several = len(runs) > 1
     first = views[0]
-    limits = first.board.limits.model_dump() if first.board else {}
+    shares = first.board.limits.model_dump() if first.board else {}
     return environment.get_template("report.html.j2").render(
-        views=views, several=several,
+        views=views, several=several, remarks=table.remarks() if table else (),
+        breaches=breaches, limits=limits,
         title=" beside ".join(view.label for view in views) if several else first.label,
         gauges=figures.gauges(
             [(run.label, run.report) for run in runs],
-            {name.removesuffix("_percent"): share for name, share in limits.items()},
+            {name.removesuffix("_percent"): share for name, share in shares.items()},
         ),
-        differences=_differences(runs, "differences", "Differences", _quantities),
-        layer_differences=_differences(runs, "layer-differences", "Cycles of each layer", _cycles),
+        differences=_differences(
+            table, {"numbers": "numbers", "stages": "stage times"}, "differences", "Differences"),
+        layer_differences=_differences(
+            table, {"layers": "cycles"}, "layer-differences", "Cycles of each layer"),
         changes=[
             (run.label, figures.changes(runs[0].report.layers, run.report.layers))
             for run in runs[1:]
@@ -301,7 +314,10 @@ def _origins(report: Report, tools: Mapping[str, str], number: int) -> Table:
         tools.get("float", "torch"), "recorded in the checkpoint by its training",
         accuracy.reason, _percent(accuracy.float_value, 2))
     for name, shown in _SPEED.items():
-        row("speed", shown, getattr(speed, name), speed.tool, speed.kind, speed.reason)
+        origin: tuple[str | None, str | None] = (speed.tool, speed.kind)
+        if speed.kind == "measured in simulation":
+            origin = _GIVEN.get(name, origin)
+        row("speed", shown, getattr(speed, name), *origin, speed.reason)
     used = report.resources
     cells = figures.cells(used)
     for shown in dict.fromkeys((*figures.RESOURCES.values(), *cells)):
@@ -323,87 +339,48 @@ def _origins(report: Report, tools: Mapping[str, str], number: int) -> Table:
 
 
 def _differences(
-    runs: Sequence[Run], table: str, caption: str, quantities: Callable[[Report], Quantities]
-) -> Table:
-    """Each number of the runs side by side, with the change from the first run.
+    table: comparing.Comparison | None, groups: Mapping[str, str], name: str, caption: str
+) -> Table | None:
+    """Each number of the runs side by side, with the change from the first one.
 
-    Numbers of different kinds stand beside each other without a change, and the note says why.
+    groups: those of the comparison that the table holds, with the words the page has for them.
     """
-    found = [quantities(run.report) for run in runs]
+    if table is None:
+        return None
+    letters = comparing.LETTERS[:len(table.runs)]
     rows = []
-    for key in dict.fromkeys(key for one in found for key in one):
-        group, name = key
-        values = [one.get(key, (None, None)) for one in found]
-        cells = [Cell(name), Cell(group)]
-        cells += [Cell("null", style="null") if value is None else Cell(_compact(value), value)
-                  for value, _ in values]
-        notes = []
-        base, kind = values[0]
-        for run, (value, other) in zip(runs[1:], values[1:], strict=True):
-            if base is None or value is None:
-                cells += [Cell(""), Cell("")]
-                continue
-            if kind != other:
-                notes.append(f"not compared: {kind} in {runs[0].label}, {other} in {run.label}")
-                cells += [Cell(""), Cell("")]
-                continue
-            change = value - base
-            style = _judged(group, name, change)
-            percent = 100 * change / base if base else None
-            cells += [
-                Cell(f"{change:+,.6g}" if change else "0", change, style),
-                Cell("" if percent is None else f"{percent:+.1f} %" if change else "0 %",
-                     percent, style),
-            ]
+    for row in table.rows:
+        if row.group not in groups:
+            continue
+        cells = [Cell(row.title), Cell(groups[row.group])]
+        cells += [
+            Cell("null", style="null") if number.value is None
+            else Cell(comparing.shown(number.value), number.value) for number in row.numbers
+        ]
+        for change in row.changes:
+            cells += _change(change)
+        notes = [change.mixed for change in row.changes if change and change.mixed]
+        notes += [f"{letter}: {number.reason}"
+                  for letter, number in zip(letters, row.numbers, strict=True)
+                  if number.value is None]
         rows.append((*cells, Cell("; ".join(notes))))
-    labels = [run.label for run in runs]
-    titles = ["number", "group", *labels]
-    for label in labels[1:]:
-        after = f", {label}" if len(runs) > 2 else ""
-        titles += [f"change{after}", f"change in %{after}"]
+    titles = ["number", "group", *letters]
+    for letter in letters[1:]:
+        titles += [f"{letter} - A", f"{letter} - A in %"]
     titles.append("note")
-    return Table(table, f"{caption}, changes from {labels[0]}", tuple(titles),
-                 frozenset(range(2, len(titles) - 1)), tuple(rows), 1)
+    return Table(name, caption, tuple(titles), frozenset(range(2, len(titles) - 1)), tuple(rows), 1)
 
 
-def _quantities(report: Report) -> Quantities:
-    """The numbers of the whole run that can be compared."""
-    speed, used, accuracy = report.performance, report.resources, report.accuracy
-    rows: Quantities = {
-        ("speed", shown): (getattr(speed, name), speed.kind) for name, shown in _SPEED.items()
-    }
-    cells = figures.cells(used)
-    for shown in dict.fromkeys((*figures.RESOURCES.values(), *cells)):
-        rows["resources", shown] = (cells[shown].used if shown in cells else None, used.kind)
-    rows["timing", "Fmax, MHz"] = (report.timing.fmax_mhz, report.timing.kind)
-    rows["power", "power, W"] = (report.power.total_w, report.power.kind)
-    kind = None if accuracy.metric is None else f"{accuracy.metric} on {accuracy.dataset}"
-    rows["accuracy", "accuracy"] = (accuracy.value, kind)
-    rows["accuracy", "accuracy of the float network"] = (accuracy.float_value, kind)
-    for name, shown in (("qonnx", "QONNX"), ("hls", "HLS C++"), ("rtl", "RTL")):
-        rows["verification", f"{shown}: mismatches"] = (
-            getattr(report.verify, name).mismatches, None)
-    for stage in report.stages:
-        rows["stage times", f"{stage.name}, seconds"] = (stage.seconds, None)
-    return rows
-
-
-def _cycles(report: Report) -> Quantities:
-    kind = report.performance.kind
-    return {(layer.op, layer.name): (layer.cycles, kind) for layer in report.layers}
-
-
-def _judged(group: str, name: str, change: float) -> str:
-    """Whether a change is for the better; a number that is neither good nor bad says nothing."""
-    if not change or name in ("MACs a frame", "clock, MHz"):
-        return ""
-    more_is_better = group in ("accuracy", "timing") or name in (_SPEED["fps"],
-                                                                 _SPEED["mac_utilisation"])
-    return "better" if (change > 0) == more_is_better else "worse"
-
-
-def _compact(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+def _change(change: comparing.Change | None) -> tuple[Cell, Cell]:
+    if change is None:
+        return Cell(""), Cell("")
+    style = {True: "better", False: "worse", None: ""}[change.better]
+    sign = "+" if change.absolute > 0 else ""
+    absolute = Cell(sign + comparing.shown(change.absolute), change.absolute, style)
+    if change.relative is None:
+        return absolute, Cell("")
+    percent = 100 * change.relative
+    return absolute, Cell(f"{percent:+.1f} %" if percent else "0 %", percent, style)
 
 
 def _tool(text: str) -> tuple[str, str]:
