@@ -5,8 +5,8 @@
 // cycle before their taps. in_signed: the taps are int8, else uint8; constant during an operation.
 //
 // Multipliers are LUTs: a weight is two digits of -2..2, so a product is the sum of two multiplexed
-// copies of the pixel. Copies are negated by inverting them; the ones this leaves to be added are
-// the same for all lanes: those of the high digits are carries, those of the low ones go into base.
+// copies of the pixel. Copies are negated by inverting them, and one is to be added: for high digits
+// it is a carry; for low ones it is the same in all lanes and goes into base.
 //
 // Latency DW_LAT = 3 from valid to out_valid, one a cycle. About 4.7k LUT, 2.7k FF, no DSP.
 `default_nettype none
@@ -34,19 +34,18 @@ module dw_lanes (
   localparam int unsigned PROD_W = 12;  // a weight times a pixel: at least -8 * 255 - 1
   localparam int unsigned ROW_W = 14;  // three products
 
-  // The digits of each weight: take the pixel, twice the pixel, or nothing; then negate
-  logic [8:0] low_one_q, low_two_q, low_neg_q, high_one_q, high_two_q, high_neg_q;
+  // The digits of each weight: the low one is its two low bits, 0, 1, -2 or -1; the high one takes
+  // the pixel, twice the pixel, or nothing, and then negates
+  logic [17:0] low_q;
+  logic [8:0] one_q, two_q, neg_q;
 
   always_ff @(posedge clk) begin
     for (int unsigned t = 0; t < 9; t++) begin
-      // Digit -2..2 of the bit pair {b1, b0} with the bit below it
-      low_one_q[t] <= weights[4*t];
-      low_two_q[t] <= weights[4*t+1] && !weights[4*t];
-      low_neg_q[t] <= weights[4*t+1];
-      high_one_q[t] <= weights[4*t+2] ^ weights[4*t+1];
-      high_two_q[t] <= (weights[4*t+3] && !weights[4*t+2] && !weights[4*t+1])
-                       || (!weights[4*t+3] && weights[4*t+2] && weights[4*t+1]);
-      high_neg_q[t] <= weights[4*t+3] && !(weights[4*t+2] && weights[4*t+1]);
+      low_q[2*t+:2] <= weights[4*t+:2];
+      one_q[t] <= weights[4*t+2] ^ weights[4*t+1];
+      two_q[t] <= (weights[4*t+3] && !weights[4*t+2] && !weights[4*t+1])
+                  || (!weights[4*t+3] && weights[4*t+2] && weights[4*t+1]);
+      neg_q[t] <= weights[4*t+3] && !(weights[4*t+2] && weights[4*t+1]);
     end
   end
 
@@ -69,7 +68,7 @@ module dw_lanes (
   logic signed [BIAS_W-1:0] bias1_q, bias2_q;
   always_comb begin
     negated = '0;
-    for (int unsigned t = 0; t < 9; t++) negated = negated + 4'(low_neg_q[t]);
+    for (int unsigned t = 0; t < 9; t++) negated = negated + 4'(low_q[2*t+1]);
   end
   always_ff @(posedge clk) begin
     negated1_q <= negated;
@@ -88,21 +87,28 @@ module dw_lanes (
       logic [7:0] tap;
       logic sign;
       logic [PART_W-1:0] once, twice, low, high;
+      logic [PART_W:0] sum;
       assign tap = taps[t/3][t%3][x];
       assign sign = in_signed && tap[7];
       assign once = {{2{sign}}, tap};
       assign twice = {sign, tap, 1'b0};
-      assign low = (({PART_W{low_one_q[t]}} & once) | ({PART_W{low_two_q[t]}} & twice))
-                   ^ {PART_W{low_neg_q[t]}};
-      assign high = (({PART_W{high_one_q[t]}} & once) | ({PART_W{high_two_q[t]}} & twice))
-                    ^ {PART_W{high_neg_q[t]}};
-      always_ff @(posedge clk) begin
-        if (valid) begin
-          prod_q[t][1:0] <= low[1:0];
-          prod_q[t][PROD_W-1:2] <= {{2{low[PART_W-1]}}, low[PART_W-1:2]} + high
-                                   + PART_W'(high_neg_q[t]);
-        end
+      always_comb begin
+        case (low_q[2*t+:2])
+          2'd0: low = '0;
+          2'd1: low = once;
+          2'd2: low = ~twice;
+          default: low = ~once;
+        endcase
       end
+      assign high = (({PART_W{one_q[t]}} & once) | ({PART_W{two_q[t]}} & twice))
+                    ^ {PART_W{neg_q[t]}};
+      // The lowest bit only makes the carry: a sum of two numbers is one LUT a bit
+      assign sum = {{2{low[PART_W-1]}}, low[PART_W-1:2], 1'b1} + {high, neg_q[t]};
+      always_ff @(posedge clk) begin
+        if (valid) prod_q[t] <= {sum[PART_W:1], low[1:0]};
+      end
+      logic unused;
+      assign unused = &{1'b0, sum[0]};
     end
 
     always_ff @(posedge clk) begin
