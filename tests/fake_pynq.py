@@ -42,9 +42,10 @@ class Overlay:
 class MMIO:
     def __init__(self, base: int, size: int) -> None:
         assert (base, size) == (0x43C0_0000, 256)
-        head = (HERE / "program.bin").read_bytes()[8:16]
+        head = (HERE / "program.bin").read_bytes()[:16]
+        isa, head = int.from_bytes(head[2:4], "little"), head[8:]
         VALUES.update({
-            regmap.ID: regmap.ID_VALUE, regmap.VERSION: 1 | regmap.MAP_VERSION << 16,
+            regmap.ID: regmap.ID_VALUE, regmap.VERSION: isa | regmap.MAP_VERSION << 16,
             regmap.CAPS: 24_576 << 16, regmap.STATUS: 0,
             regmap.PROG_HASH_LO: int.from_bytes(head[:4], "little"),
             regmap.PROG_HASH_HI: int.from_bytes(head[4:], "little"),
@@ -66,6 +67,8 @@ class MMIO:
         assert (BUFFERS[VALUES[regmap.IMAGE_ADDR]][: image.size] == image).all()
         program = np.fromfile(HERE / "program.bin", np.uint8)
         assert (BUFFERS[VALUES[regmap.PROG_ADDR]][: program.size] == program).all()
+        words = [VALUES[regmap.PROG_WORDS], VALUES[regmap.LANE_WORDS]]
+        assert 16 * sum(words) == program.size and program[16 * words[0] + 16] & 1  # lanes' HEAD
         rows = json.loads((HERE / "answer.json").read_text())
         records = np.zeros(len(rows), RECORD)
         for record, row in zip(records, rows[::-1], strict=True):

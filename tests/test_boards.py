@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from hwflow import boards, resources
 from hwflow.errors import ConfigError
+from hwflow.sim.ddr import Ddr
 
 TEXT = (resources.path("boards") / "pynq-z2.toml").read_text()
 
@@ -33,27 +34,46 @@ def test_pynq_z2_is_the_data_sheet() -> None:
 
 @pytest.mark.parametrize("name", boards.names())
 def test_the_simulated_memory_is_the_board_s(name: str) -> None:
-    """Simulation takes rate and activation memory from the board; the rest is in the sources."""
-    sources = {
-        "ddr": resources.path("sim") / "models" / "ddr.sv",
-        "top": resources.path("hdl") / "shell" / "engine_axi.sv",
-    }
+    """Every figure reaches the simulator; by hand from the file's text."""
+    table = tomllib.loads((resources.path("boards") / f"{name}.toml").read_text())
+    memory, mhz = table["memory"], table["clock"]["mhz"]
+    ddr = Ddr.of(boards.load(name))
+    assert ddr.plusarg == "+ddr=" + ",".join(str(figure) for figure in (
+        ddr.rate.numerator, ddr.rate.denominator, memory["latency_cycles"],
+        memory["turnaround_cycles"], round(memory["refresh_interval_us"] * mhz),
+        memory["refresh_cycles"], memory["outstanding"],
+    ))  # fmt: skip
+    assert float(ddr.rate) == pytest.approx(min(memory["sustained_mb_s"] / mhz, 8), rel=1e-3)
 
-    def parameter(source: str, key: str) -> int:
-        found = re.search(rf"parameter int unsigned {key} = (\d+)", sources[source].read_text())
-        assert found, f"{source} has no parameter {key}"
-        return int(found.group(1))
 
-    board = boards.load(name)
-    memory = board.memory
-    assert board.bytes_per_cycle == int(board.bytes_per_cycle) <= memory.port_bits // 8 == 8
-    assert memory.latency_cycles == parameter("ddr", "LATENCY")
-    assert memory.turnaround_cycles == parameter("ddr", "TURN")
-    assert memory.refresh_cycles == parameter("ddr", "REFRESH_FOR")
-    assert memory.refresh_interval_us * board.clock.mhz == parameter("ddr", "REFRESH_EVERY")
-    assert memory.outstanding == parameter("top", "OUTSTANDING") >= 4
-    assert board.engine.stream_words == parameter("top", "RING_WORDS")
-    assert memory.burst_beats == 16
+def test_rates_of_the_memory() -> None:
+    """1.05 GB/s is 7 bytes a cycle at 150 MHz, 0.5 GB/s 10/3; 2.1 GB/s is more than the port."""
+    board = boards.load("pynq-z2")
+    assert Ddr.of(board).plusarg == "+ddr=7,1,40,10,1170,40,8"
+    assert Ddr.of(board, 500).plusarg == "+ddr=10,3,40,10,1170,40,8"
+    assert Ddr.of(board, 2100).plusarg == "+ddr=8,1,40,10,1170,40,8"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("outstanding = 8", "outstanding = 6", "outstanding is 6.*power of two from 2 to 16"),
+        ("outstanding = 8", "outstanding = 32", "outstanding is 32"),
+        ("burst_beats = 16", "burst_beats = 8", "bursts of 8 beats"),
+        ("port_bits = 64", "port_bits = 32", "a port of 32 bits"),
+        ("latency_cycles = 40", "latency_cycles = 2", "latency 2"),
+        ("turnaround_cycles = 10", "turnaround_cycles = 256", "turnaround 256"),
+        ("refresh_cycles = 40", "refresh_cycles = 1170", "refreshes of 1170 cycles every 1170"),
+        ("sustained_mb_s = 1050.0", "sustained_mb_s = 0.01", "6.66667e-05 bytes a cycle"),
+    ],
+)
+def test_memories_that_cannot_be_simulated(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert TEXT.count(old) == 1
+    board = boards.read(write(tmp_path, TEXT.replace(old, new)))
+    with pytest.raises(ConfigError, match=message):
+        Ddr.of(board)
 
 
 def write(tmp_path: Path, text: str, name: str = "pynq-z2") -> Path:

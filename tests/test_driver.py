@@ -42,11 +42,12 @@ def allocate(shape, dtype):
 class MMIO:
     def __init__(self, base, size):
         assert (base, size) == (0x43C00000, 256)
-        REGISTERS.update({0x00: 0x46465748, 0x04: 0x00010001, 0x08: 24576 << 16 | 24 << 8 | 16})
+        REGISTERS.update({0x00: 0x46465748, 0x04: 0x00020001, 0x08: 24576 << 16 | 24 << 8 | 16})
     def read(self, offset):
         return REGISTERS.get(offset, 0)
     def write(self, offset, value):
         if offset == 0x0C and value & 1:  # start: done at once, two candidates
+            assert (REGISTERS[0x24], REGISTERS[0x54]) == (2, 3)  # words of the two streams
             image, output = ARRAYS[REGISTERS[0x28]], ARRAYS[REGISTERS[0x2C]]
             output[:32] = np.frombuffer(CANDIDATES, np.uint8)
             REGISTERS.update({0x10: 2, 0x1C: 1, 0x44: 2, 0x48: 0x03020100, 0x4C: 0x07060504})
@@ -74,7 +75,8 @@ pynq.CANDIDATES = bytes.fromhex("0a0301000200030405060000000000000b0000000700010
 from driver import Accelerator, Layout
 from driver.board import open_board
 registers, memory = open_board("design.bit")
-program = bytes(range(8)) + bytes(range(8)) + bytes(16)
+head = bytes(range(8)) + bytes(range(8))
+program = head + bytes(16) + head + bytes([1]) + bytes(31)
 layout = Layout.load("layout.json")
 frame = Accelerator(registers, memory, program, layout).run(np.full((4, 4, 3), 9, np.uint8))
 assert "hwflow" not in sys.modules and pynq.Array.flushed == 2 and pynq.Array.invalidated == 1
@@ -84,7 +86,8 @@ print(json.dumps([frame.candidates.tolist(), frame.boxes.tolist(), frame.cycles]
 
 def layout(**changes: object) -> dict[str, object]:
     return {
-        "input_shape": [3, 4, 4], "stream_bytes": 32, "hash": "0001020304050607aa",
+        "input_shape": [3, 4, 4], "stream_bytes": 32, "lane_bytes": 48,
+        "hash": "0001020304050607aa",
         "isa_version": 1, "scales": {"hm": 0.5, "wh": 0.25, "reg": 0.125}, **changes,
     }  # fmt: skip
 
@@ -139,7 +142,8 @@ def test_candidates_equal_the_reference_decode() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", json.dumps(layout(input_shape=[3, 4])), json.dumps(layout(stream_bytes="x"))],
+    ["", "[]", "{}", json.dumps(layout(input_shape=[3, 4])), json.dumps(layout(stream_bytes="x")),
+     json.dumps(layout(lane_bytes="x"))],
 )
 def test_wrong_layout_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "layout.json"
@@ -153,3 +157,119 @@ def test_error_codes_of_the_core_are_those_of_the_map() -> None:
     codes = [int(line.split("8'd")[1].split(";")[0]) for line in text.splitlines()
              if "localparam logic [7:0] ERR_" in line]  # fmt: skip
     assert codes and set(codes) <= set(regmap.ERRORS)
+
+
+class Registers:
+    """The least accelerator: knows its version and answers nothing."""
+
+    def __init__(self, status: int = 0, error: int = 0, tags: int = 0) -> None:
+        self.values = {
+            regmap.ID: regmap.ID_VALUE, regmap.VERSION: regmap.MAP_VERSION << 16 | 1,
+            regmap.CAPS: 24_576 << 16, regmap.STATUS: 0, regmap.ERROR: error, regmap.TAG: tags,
+        }  # fmt: skip
+        self.status = status
+
+    def read(self, offset: int) -> int:
+        return self.values.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        self.values[offset] = value
+        if offset == regmap.CTRL and value & 1:
+            self.values[regmap.STATUS] = self.status
+
+    def wait(self, timeout_s: float) -> bool:
+        return self.status != 0
+
+
+class Buffer:
+    def __init__(self, address: int, size: int) -> None:
+        self.address, self.data = address, np.zeros(size, np.uint8)
+
+    def write(self, data: np.ndarray) -> None:
+        self.data[: len(data)] = data
+
+    def read(self, size: int) -> np.ndarray:
+        return self.data[:size].copy()
+
+
+class Memory:
+    """Buffers one after the other from an address on."""
+
+    def __init__(self, address: int = 0x1000) -> None:
+        self.address = address
+
+    def allocate(self, size: int) -> Buffer:
+        buffer = Buffer(self.address, size)
+        self.address += -(-size // 16) * 16
+        return buffer
+
+
+HEAD = bytes(8) + bytes(range(8)) + bytes(16)
+LANES_HEAD = HEAD[:16] + b"\x01" + HEAD[17:]
+PROGRAM = HEAD + bytes(32) + LANES_HEAD + bytes(16)
+
+
+def small(**changes: object) -> driver.Layout:
+    return driver.Layout.of(layout(stream_bytes=64, lane_bytes=48, **changes))
+
+
+def test_both_streams_reach_the_registers() -> None:
+    registers, memory = Registers(), Memory()
+    accelerator = driver.Accelerator(registers, memory, PROGRAM, small(scratch_bytes=0))
+    assert registers.values[regmap.PROG_ADDR] == 0x1000
+    assert registers.values[regmap.PROG_WORDS] == 4
+    assert registers.values[regmap.LANE_WORDS] == 3
+    assert bytes(accelerator._program.data) == PROGRAM
+    regions = [registers.values[getattr(regmap, f"{name}_ADDR")]
+               for name in ("IMAGE", "OUTPUT", "SCRATCH")]  # fmt: skip
+    assert len(set(regions)) == 3 and all(address % 16 == 0 for address in regions)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (PROGRAM[:-16], r"96 bytes.*\(64 bytes for the array and 48 for the lanes"),
+        (PROGRAM + bytes(16), "not the one of layout"),
+        (bytes([0]) * 16 + PROGRAM[16:], r"array stream .hash 0{16}, queue 0"),
+        (PROGRAM[:72] + bytes(8) + PROGRAM[80:], r"lanes stream .hash 0{16}, queue 1"),
+        (HEAD + bytes(32) + HEAD + bytes(16), r"lanes stream .*queue 0. is not"),
+        (LANES_HEAD + bytes(32) + LANES_HEAD + bytes(16), r"array stream .*queue 1. is not"),
+    ],
+    ids=("short", "long", "array-hash", "lanes-hash", "lanes-queue", "array-queue"),
+)
+def test_a_wrong_stream_is_refused(program: bytes, message: str) -> None:
+    with pytest.raises(driver.DriverError, match=message):
+        driver.Accelerator(Registers(), Memory(), program, small())
+
+
+@pytest.mark.parametrize(
+    ("array", "lanes"), [(63, 49), (72, 40), (112, 0), (16, 96), (96, 16)]
+)
+def test_lengths_of_no_stream_are_refused(array: int, lanes: int) -> None:
+    changed = layout(stream_bytes=array, lane_bytes=lanes)
+    with pytest.raises(driver.DriverError, match=r"layout\.json"):
+        driver.Accelerator(Registers(), Memory(), PROGRAM, driver.Layout.of(changed))
+
+
+@pytest.mark.parametrize("address", [(1 << 32) - 64, (1 << 32), 0x1008])
+def test_memory_beyond_the_bus_is_refused(address: int) -> None:
+    with pytest.raises(driver.DriverError, match=r"below 2\*\*32 that are multiples of 16"):
+        driver.Accelerator(Registers(), Memory(address), PROGRAM, small())
+
+
+def test_messages_name_the_descriptors() -> None:
+    layout = small(steps=[{"tag": 5, "op": "CONV", "node": "c5"},
+                          {"tag": 6, "op": "DW", "node": "d6"}])  # fmt: skip
+    image = np.zeros((4, 4, 3), np.uint8)
+
+    def reason(registers: Registers) -> str:
+        accelerator = driver.Accelerator(registers, Memory(), PROGRAM, layout)
+        with pytest.raises(driver.DriverError) as caught:
+            accelerator.run(image)
+        return str(caught.value)
+
+    both = "array at descriptor 5 (CONV c5), lanes at 6 (DW d6)"
+    assert both in reason(Registers(tags=6 << 16 | 5))  # no answer
+    assert both in reason(Registers(4, regmap.CODE_WATCHDOG, tags=6 << 16 | 5))
+    message = reason(Registers(4, 6 << 16 | regmap.CODE_BUS_READ, tags=6 << 16 | 5))
+    assert "a read" in message and "descriptor 6 (DW d6)" in message and "CONV" not in message

@@ -63,10 +63,10 @@ package regs_pkg;
   localparam int unsigned TAG_LANES_LSB = 16;
   localparam int unsigned TAG_LANES_W = 12;
   localparam logic [7:0] ADDR_LANE_WORDS = 8'h54;
-  localparam logic [7:0] ERR_HEAD = 8'h01;  // the program is not one, or was made for another version of the engine
-  localparam logic [7:0] ERR_OPCODE = 8'h02;  // a descriptor has an unknown opcode
+  localparam logic [7:0] ERR_HEAD = 8'h01;  // a stream is not one, or was made for another version of the engine or for the other queue
+  localparam logic [7:0] ERR_OPCODE = 8'h02;  // a descriptor has an unknown opcode, or one of the other queue
   localparam logic [7:0] ERR_MEMORY = 8'h03;  // the memory answered with an error
-  localparam logic [7:0] ERR_FIRST = 8'h04;  // the program does not begin with HEAD
+  localparam logic [7:0] ERR_FIRST = 8'h04;  // a stream does not begin with HEAD
   localparam logic [7:0] ERR_FIELDS = 8'h05;  // fields of a descriptor do not go together
   localparam logic [7:0] ERR_BUS_READ = 8'h10;  // the memory answered a read with an error
   localparam logic [7:0] ERR_BUS_WRITE = 8'h11;  // the memory answered a write with an error

@@ -7,6 +7,7 @@ What differs between the two is behind `Registers` and `Memory`; everything else
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ ALIGN = 16
 OUTPUT_BYTES = 1 << 20
 SCRATCH_BYTES = 1 << 20
 CANDIDATE_BYTES = 16
+HEAD_BYTES = 32  # both streams begin with the descriptor HEAD: hash in bytes 8..15, queue in 16
+QUEUES = ("array", "lanes")
 
 
 class DriverError(RuntimeError):
@@ -70,7 +73,8 @@ class Layout:
     """What the host needs to know of a program: its layout.json."""
 
     input_shape: tuple[int, int, int]  # channels, height, width
-    stream_bytes: int
+    stream_bytes: int  # array stream, the first part of the program
+    lane_bytes: int  # lanes stream, the rest of it
     hash: str  # hex; the first 8 bytes are in the program's HEAD
     isa_version: int
     scales: Mapping[str, float] = field(default_factory=dict)  # hm, wh, reg
@@ -84,33 +88,53 @@ class Layout:
     def of(cls, raw: Mapping[str, Any]) -> Layout:
         """From the content of layout.json. Raises DriverError naming what is missing in it."""
         try:
-            channels, height, width = raw["input_shape"]
+            channels, height, width = (_count(n, 1) for n in raw["input_shape"])
             return cls(
-                input_shape=(int(channels), int(height), int(width)),
-                stream_bytes=int(raw["stream_bytes"]),
+                input_shape=(channels, height, width),
+                stream_bytes=_count(raw["stream_bytes"], 1),
+                lane_bytes=_count(raw["lane_bytes"], 1),
                 hash=str(raw["hash"]),
-                isa_version=int(raw["isa_version"]),
-                scales={str(k): float(v) for k, v in dict(raw.get("scales", {})).items()},
-                stride=int(raw.get("stride", 4)),
-                peak_act_words=int(raw.get("peak_act_words", 0)),
-                output_bytes=int(raw.get("output_bytes", OUTPUT_BYTES)),
-                scratch_bytes=int(raw.get("scratch_bytes", SCRATCH_BYTES)),
+                isa_version=_count(raw["isa_version"]),
+                scales={str(k): _scale(v) for k, v in dict(raw.get("scales", {})).items()},
+                stride=_count(raw.get("stride", 4), 1),
+                peak_act_words=_count(raw.get("peak_act_words", 0)),
+                output_bytes=_count(raw.get("output_bytes", OUTPUT_BYTES)),
+                scratch_bytes=_count(raw.get("scratch_bytes", SCRATCH_BYTES)),
                 steps={
-                    int(step["tag"]): f"{step['op']} {step['node']}"
+                    _count(step["tag"]): f"{step['op']} {step['node']}"
                     for step in raw.get("steps", [])
                 },
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DriverError(f"layout.json is not one of a program: {error!r}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DriverError(
+                f"layout.json is not one of a program ({error!r}); copy it with its program.bin"
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Layout:
         """From a file. Raises DriverError when it is no JSON or lacks something."""
         try:
-            raw = json.loads(Path(path).read_text())
-        except ValueError as error:
-            raise DriverError(f"{path} is not JSON: {error}") from error
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DriverError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise DriverError(f"{path} is not JSON: {error}; copy it again") from error
         return cls.of(raw)
+
+
+def _count(value: object, least: int = 0) -> int:
+    """A whole number of at most 31 bits, so that no buffer of absurd size is asked for."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 31:
+        raise ValueError(f"{value!r} is not a whole number from {least} to 2**31 - 1")
+    return value
+
+
+def _scale(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"scale {value!r} is not a number")
+    if not 0 < value < math.inf:
+        raise ValueError(f"scale {value!r} is not above 0 and finite")
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -129,7 +153,7 @@ class Frame:
 class Accelerator:
     """The accelerator with one program loaded.
 
-    registers, memory: the board's or the simulator's. program: the stream (program.bin).
+    registers, memory: the board's or the simulator's. program: both streams (program.bin).
     watchdog: longest frame in cycles, 0 for no limit; timeout_s: how long the host waits.
     Raises DriverError when the hardware or the program is not what the other expects.
     """
@@ -149,14 +173,17 @@ class Accelerator:
         self.timeout_s = timeout_s
         self._check(program)
         data = np.frombuffer(program, np.uint8)
-        self._program = memory.allocate(len(data))
-        self._image = memory.allocate(_padded(int(np.prod(layout.input_shape))))
-        self._output = memory.allocate(layout.output_bytes)
-        self._scratch = memory.allocate(layout.scratch_bytes)
+        self._program = _reachable(memory.allocate(len(data)), len(data))
+        size = _padded(int(np.prod(layout.input_shape)))
+        self._image = _reachable(memory.allocate(size), size)
+        self._output = _reachable(memory.allocate(layout.output_bytes), layout.output_bytes)
+        size = max(layout.scratch_bytes, ALIGN)  # a program without spills has none
+        self._scratch = _reachable(memory.allocate(size), size)
         self._program.write(data)
         self.reset()
         registers.write(regmap.PROG_ADDR, self._program.address)
-        registers.write(regmap.PROG_WORDS, len(data) // ALIGN)
+        registers.write(regmap.PROG_WORDS, layout.stream_bytes // ALIGN)
+        registers.write(regmap.LANE_WORDS, layout.lane_bytes // ALIGN)
         registers.write(regmap.IMAGE_ADDR, self._image.address)
         registers.write(regmap.OUTPUT_ADDR, self._output.address)
         registers.write(regmap.SCRATCH_ADDR, self._scratch.address)
@@ -184,12 +211,20 @@ class Accelerator:
                 f"the program needs {self.layout.peak_act_words} words of activation memory, this "
                 f"accelerator has {words}; build the program for this board"
             )
-        whole = len(program) == self.layout.stream_bytes and len(program) % ALIGN == 0
-        if not whole or program[8:16].hex() != self.layout.hash[:16]:
+        array, lanes, name = self.layout.stream_bytes, self.layout.lane_bytes, self.layout.hash[:16]
+        whole = len(program) == array + lanes and array % ALIGN == lanes % ALIGN == 0
+        if not whole or min(array, lanes) < HEAD_BYTES:
             raise DriverError(
-                f"the program ({len(program)} bytes) is not the one of layout.json "
-                f"({self.layout.stream_bytes} bytes, hash {self.layout.hash[:16]}); copy both again"
+                f"the program ({len(program)} bytes) is not the one of layout.json ({array} bytes "
+                f"for the array and {lanes} for the lanes); copy both again"
             )
+        for queue, head in enumerate((program[:HEAD_BYTES], program[array : array + HEAD_BYTES])):
+            if head[8:16].hex() != name or head[16] & 1 != queue:
+                raise DriverError(
+                    f"the program's {QUEUES[queue]} stream (hash {head[8:16].hex()}, queue "
+                    f"{head[16] & 1}) is not the one of layout.json (hash {name}, queue {queue}); "
+                    "copy both again"
+                )
 
     def reset(self) -> None:
         """Stop whatever runs and wait until the bus is quiet."""
@@ -221,18 +256,19 @@ class Accelerator:
         accelerator is then reset).
         """
         if not self.registers.wait(self.timeout_s):
-            tag = self.registers.read(regmap.TAG)
+            where = self._where()
             self.reset()
-            raise DriverError(
-                f"no answer after {self.timeout_s} s, at descriptor {self._step(tag)}; was reset"
-            )
+            raise DriverError(f"no answer after {self.timeout_s} s, {where}; was reset")
         status = self.registers.read(regmap.STATUS)
         self.registers.write(regmap.IRQ_STATUS, 0b11)
         if _field(status, regmap.STATUS_ERROR):
             error = self.registers.read(regmap.ERROR)
             code, tag = _field(error, regmap.ERROR_CODE), _field(error, regmap.ERROR_TAG)
             meaning = regmap.ERRORS.get(code, "an error this driver does not know")
-            raise DriverError(f"{meaning} (code {code:#04x}), descriptor {self._step(tag)}")
+            where = f"descriptor {self._step(tag)}"
+            if code == regmap.CODE_WATCHDOG:  # either queue may be the one that hangs
+                where = self._where()
+            raise DriverError(f"{meaning} (code {code:#04x}), {where}")
         if not _field(status, regmap.STATUS_DONE):
             raise DriverError(f"interrupt without a finished frame (STATUS {status:#x})")
         low, high = (self.registers.read(r) for r in (regmap.PROG_HASH_LO, regmap.PROG_HASH_HI))
@@ -260,6 +296,11 @@ class Accelerator:
         """The first `size` bytes of the output region (programs that store maps)."""
         return self._output.read(size)
 
+    def _where(self) -> str:
+        tags = self.registers.read(regmap.TAG)
+        array, lanes = _field(tags, regmap.TAG_ARRAY), _field(tags, regmap.TAG_LANES)
+        return f"array at descriptor {self._step(array)}, lanes at {self._step(lanes)}"
+
     def _step(self, tag: int) -> str:
         name = self.layout.steps.get(tag)
         return f"{tag} ({name})" if name else str(tag)
@@ -268,6 +309,16 @@ class Accelerator:
 def _field(value: int, place: tuple[int, int]) -> int:
     lsb, width = place
     return value >> lsb & ((1 << width) - 1)
+
+
+def _reachable(buffer: Buffer, size: int) -> Buffer:
+    """The buffer. Raises DriverError when the engine's 32-bit addresses do not cover it."""
+    if buffer.address % ALIGN or not 0 <= buffer.address <= (1 << 32) - size:
+        raise DriverError(
+            f"a buffer of {size} bytes at {buffer.address:#x}: the accelerator reaches addresses "
+            f"below 2**32 that are multiples of {ALIGN}; take memory from the lower 4 GiB"
+        )
+    return buffer
 
 
 def _padded(size: int) -> int:

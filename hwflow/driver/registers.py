@@ -7,13 +7,21 @@ hwflow/driver/regmap.py (the driver) and docs/registers.md. Not needed on a boar
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from .accelerator import DriverError
 
 ACCESS = ("ro", "rw", "w1c", "wo")
 PRINTED_BY = "Printed by `python -m hwflow.driver.registers` from hdl/shell/registers.toml."
+
+
+class MapError(DriverError, ValueError):
+    """A register map that breaks a rule; names the file."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,28 @@ class RegisterMap:
 
 
 def read_map(path: Path) -> RegisterMap:
-    """The register map of a TOML file. Raises ValueError naming what is wrong in it."""
-    raw = tomllib.loads(path.read_text())
+    """The register map of a TOML file. Raises MapError naming the file and what is wrong in it."""
+    try:
+        return _map(tomllib.loads(path.read_text(encoding="utf-8")), path)
+    except MapError:
+        raise
+    except OSError as error:
+        raise MapError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MapError(f"{path}: is not TOML in UTF-8 ({error}); correct that line") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise MapError(
+            f"{path}: is not a register map ({type(error).__name__}: {error}); it needs version, "
+            "id, [[register]] with name, offset, access and note, and [errors]"
+        ) from error
+
+
+def _map(raw: Mapping[str, Any], path: Path) -> RegisterMap:
     registers = []
     for entry in raw["register"]:
         unknown = set(entry) - {"name", "offset", "access", "note", "fields"}
         if unknown:
-            raise ValueError(f"{path}: register {entry.get('name')} has unknown keys {unknown}")
+            raise MapError(f"{path}: register {entry.get('name')} has unknown keys {unknown}")
         fields = tuple(Field(name, *values) for name, values in entry.get("fields", {}).items())
         registers.append(
             Register(entry["name"], entry["offset"], entry["access"], entry["note"], fields)
@@ -65,23 +88,40 @@ def read_map(path: Path) -> RegisterMap:
     return result
 
 
+def _check_types(regs: RegisterMap, path: Path) -> None:
+    """Names become identifiers of three languages, notes become comments of one line."""
+    rows: list[tuple[str, tuple[int, ...], tuple[str, ...]]]
+    rows = [(r.name, (r.offset,), (r.access, r.note)) for r in regs.registers]
+    rows += [(f.name, (f.lsb, f.width), (f.note,)) for r in regs.registers for f in r.fields]
+    rows += [(name, (code,), (note,)) for name, (code, note) in regs.errors.items()]
+    rows.append(("version", (regs.version, regs.id), ()))
+    for name, numbers, texts in rows:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            raise MapError(f"{path}: {name!r} is no name; use letters, digits and underlines")
+        if any(type(number) is not int or not 0 <= number < 1 << 32 for number in numbers):
+            raise MapError(f"{path}: {name}: {numbers} must be numbers of 32 bits")
+        if any(not isinstance(text, str) or not text.isprintable() for text in texts):
+            raise MapError(f"{path}: {name}: {texts} must be text on one line")
+
+
 def _check(regs: RegisterMap, path: Path) -> None:
+    _check_types(regs, path)
     offsets = [register.offset for register in regs.registers]
     if len(set(offsets)) != len(offsets):
-        raise ValueError(f"{path}: two registers share an offset")
+        raise MapError(f"{path}: two registers share an offset")
     codes = [code for code, _ in regs.errors.values()]
     if len(set(codes)) != len(codes):
-        raise ValueError(f"{path}: two errors share a code")
+        raise MapError(f"{path}: two errors share a code")
     for register in regs.registers:
         if register.access not in ACCESS:
-            raise ValueError(f"{path}: {register.name}: access must be one of {ACCESS}")
+            raise MapError(f"{path}: {register.name}: access must be one of {ACCESS}")
         if register.offset % 4 or not 0 <= register.offset < 256:
-            raise ValueError(f"{path}: {register.name}: offset must be a multiple of 4 below 256")
+            raise MapError(f"{path}: {register.name}: offset must be a multiple of 4 below 256")
         used = 0
         for field in register.fields:
             mask = ((1 << field.width) - 1) << field.lsb
             if mask >> 32 or mask & used:
-                raise ValueError(f"{path}: {register.name}.{field.name} overlaps or leaves 32 bits")
+                raise MapError(f"{path}: {register.name}.{field.name} overlaps or leaves 32 bits")
             used |= mask
 
 
@@ -126,7 +166,9 @@ def python_text(regs: RegisterMap) -> str:
         for register in regs.registers
         for field in register.fields
     ]
-    out += ["", "# Error codes: meaning", "ERRORS = {"]
+    out += ["", "# Error codes"]
+    out += [f"CODE_{name} = 0x{code:02X}" for name, (code, _) in regs.errors.items()]
+    out += ["", "# What they mean", "ERRORS = {"]
     out += [f'    0x{code:02X}: "{note}",' for code, note in regs.errors.values()]
     out += ["}", ""]
     return "\n".join(out)
@@ -158,7 +200,7 @@ def markdown_text(regs: RegisterMap) -> str:
         "## A frame",
         "",
         "1. Once: check ID and VERSION, put the program (array stream, then lanes stream) at a",
-        "   16-byte boundary, write PROG_ADDR, PROG_WORDS, LANE_WORDS and the three region addresses.",
+        "   16-byte boundary, write PROG_ADDR, PROG_WORDS, LANE_WORDS and the region addresses.",
         "2. Put the image at IMAGE_ADDR, write CTRL.START.",
         "3. Wait for the interrupt, or until STATUS.BUSY is 0. Then STATUS says DONE or ERROR.",
         "4. Compare PROG_HASH with the program's, read CAND_COUNT records of 16 bytes at",

@@ -48,12 +48,23 @@ IRQ_STATUS_ERROR = (1, 1)
 TAG_ARRAY = (0, 12)
 TAG_LANES = (16, 12)
 
-# Error codes: meaning
+# Error codes
+CODE_HEAD = 0x01
+CODE_OPCODE = 0x02
+CODE_MEMORY = 0x03
+CODE_FIRST = 0x04
+CODE_FIELDS = 0x05
+CODE_BUS_READ = 0x10
+CODE_BUS_WRITE = 0x11
+CODE_WATCHDOG = 0x12
+CODE_CONFIG = 0x13
+
+# What they mean
 ERRORS = {
-    0x01: "the program is not one, or was made for another version of the engine",
-    0x02: "a descriptor has an unknown opcode",
+    0x01: "a stream is not one, or was made for another version of the engine or for the other queue",
+    0x02: "a descriptor has an unknown opcode, or one of the other queue",
     0x03: "the memory answered with an error",
-    0x04: "the program does not begin with HEAD",
+    0x04: "a stream does not begin with HEAD",
     0x05: "fields of a descriptor do not go together",
     0x10: "the memory answered a read with an error",
     0x11: "the memory answered a write with an error",

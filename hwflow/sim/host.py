@@ -43,6 +43,7 @@ class Bench(Protocol):
     h_mem_ack: LogicObject
     h_stall_percent: PackedObject[Any]
     h_fault_on: LogicObject
+    h_fault_resp: PackedObject[Any]
     h_trace: LogicObject
     h_irq: LogicObject
     h_cycle: PackedObject[Any]

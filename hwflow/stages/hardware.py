@@ -175,18 +175,10 @@ def run_frames(
     from hwflow.emit.engine import check_trace, compile_graph
     from hwflow.sim.engine import simulate
 
-    if board.bytes_per_cycle % 1:
-        raise ConfigError(
-            f"board {board.name}: its memory gives {board.bytes_per_cycle:g} bytes a cycle; the "
-            "DDR model takes whole bytes, choose a sustained rate that is a multiple of the clock"
-        )
     program = compile_graph(graph, engine_params(board))
     if stream != program.stream:
         raise VerifyError(f"{name}: program.bin is not what the compiler makes now; build again")
-    result = simulate(
-        stream, list(batch), work, layout=program.layout(), act_words=board.engine.act_words,
-        ddr_rate=int(board.bytes_per_cycle),
-    )
+    result = simulate(stream, list(batch), work, layout=program.layout(), board=board)
     source = graph.inputs[0]
     peaks = [node for node in graph.nodes if node.op == "peaks"]
     tensors, arrays = 0, {"images": batch}

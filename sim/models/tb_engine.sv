@@ -4,18 +4,20 @@
 // Python (the host driver, through hwflow/sim/host.py) sets the h_* variables and waits for an
 // acknowledgement to toggle; between a start and the interrupt it sleeps.
 //   h_reg_*    one access of the AXI4-Lite port for each toggle of h_reg_req
-//   h_mem_*    the mailbox of the DDR model
-// Written while h_trace is 1, little-endian 32-bit words:
-//   +trace=FILE   for each write to the activation memory: address + tag * 2**16, four of data
-//   +events=FILE  kind (0 start, 1 new tag, 2 done, 3 error), tag, cycle, writes so far
+//   h_mem_*    the mailbox of the DDR model, which takes its figures from +ddr=
+// Written while h_trace is 1, both files or none, little-endian 32-bit words:
+//   +trace=FILE   for each write to the activation memory: address + tag * 2**16 + source * 2**28
+//                 (source 0 array, 1 lanes, 2 LOAD; the tag is what its queue runs), four of data
+//   +events=FILE  kind + queue * 2**16, tag, cycle, writes so far; kind: 0 the frame begins, 1 it is
+//                 done, 2 it has failed, 3 a descriptor starts, 4 it is completed (0..2: queue 0)
 `default_nettype none
 
 module tb_engine #(
     parameter int unsigned ACT_WORDS = 24576,
     parameter int unsigned DDR_BYTES = 1 << 24,
     parameter logic [31:0] DDR_BASE = 32'h10000000,
-    parameter int unsigned DDR_RATE = 7,
-    parameter int unsigned DDR_LATENCY = 40
+    parameter int unsigned RING_WORDS = 4096,
+    parameter int unsigned OUTSTANDING = 8
 );
   // Set by Python
   logic        h_reset_n = 1'b0;
@@ -30,6 +32,7 @@ module tb_engine #(
   logic [6:0]  h_stall_percent = '0;
   logic        h_fault_on = 1'b0;
   logic [31:0] h_fault_addr = '0;
+  logic [1:0]  h_fault_resp = 2'b10;
   logic        h_trace = 1'b0;
   logic [31:0] h_wait_until = '0;   // h_tick rises when the cycle counter gets there
   // Read by Python
@@ -40,7 +43,7 @@ module tb_engine #(
   logic        h_irq;
   logic        h_tick = 1'b0;
   logic [31:0] h_cycle = '0;
-  logic [3:0]  h_most_reads = '0;   // read bursts in flight at once
+  logic [4:0]  h_most_reads = '0;   // read bursts in flight at once
 
   logic clk = 1'b0;
   always #5 clk = !clk;
@@ -93,7 +96,11 @@ module tb_engine #(
   logic        axi_rvalid;
   logic        axi_rready;
 
-  engine_axi #(.ACT_WORDS(ACT_WORDS)) u_dut (
+  engine_axi #(
+      .ACT_WORDS(ACT_WORDS),
+      .RING_WORDS(RING_WORDS),
+      .OUTSTANDING(OUTSTANDING)
+  ) u_dut (
       .aclk(clk),
       .aresetn(h_reset_n),
       .irq(h_irq),
@@ -149,15 +156,14 @@ module tb_engine #(
 
   ddr #(
       .BYTES(DDR_BYTES),
-      .BASE(DDR_BASE),
-      .RATE(DDR_RATE),
-      .LATENCY(DDR_LATENCY)
+      .BASE(DDR_BASE)
   ) u_ddr (
       .clk(clk),
       .rst(rst),
       .stall_percent(h_stall_percent),
       .fault_on(h_fault_on),
       .fault_addr(h_fault_addr),
+      .fault_resp(h_fault_resp),
       .host_req(h_mem_req),
       .host_write(h_mem_write),
       .host_addr(h_mem_addr),
@@ -228,7 +234,16 @@ module tb_engine #(
   int trace_fd = 0;
   int events_fd = 0;
   logic [31:0] writes = '0;
-  logic [11:0] last_tag = '0;
+  logic in_frame = 1'b0;
+  // What each queue ran in the cycle before: 0 array, 1 lanes
+  logic [1:0] running;
+  logic [1:0] ran = '0;
+  logic [11:0] tag [2];
+  logic [11:0] last_tag [2];
+
+  assign running = {u_dut.u_engine.b_running, u_dut.u_engine.a_running};
+  assign tag[0] = u_dut.a_tag;
+  assign tag[1] = u_dut.b_tag;
 
   initial begin
     if ($value$plusargs("trace=%s", trace_name)) trace_fd = $fopen(trace_name, "wb");
@@ -236,38 +251,45 @@ module tb_engine #(
   end
 
   always @(posedge clk) begin
-    if (h_trace) begin
-      last_tag <= u_dut.u_engine.tag;
-      if (u_dut.u_engine.wr_en) begin
+    if (h_trace && events_fd != 0) begin
+      if (u_dut.u_engine.tr_en) begin
         writes <= writes + 1;
         if (trace_fd != 0) begin
-          $fwrite(trace_fd, "%u%u%u", {4'b0, u_dut.u_engine.tag, u_dut.u_engine.wr_addr},
-                  u_dut.u_engine.wr_data[63:0], u_dut.u_engine.wr_data[127:64]);
+          $fwrite(trace_fd, "%u%u%u",
+                  {2'b0, u_dut.u_engine.tr_src, tag[u_dut.u_engine.tr_src != 2'd0],
+                   u_dut.u_engine.tr_addr},
+                  u_dut.u_engine.tr_data[63:0], u_dut.u_engine.tr_data[127:64]);
         end
       end
-      if (events_fd != 0) begin
-        if (u_dut.core_start) begin
-          $fwrite(events_fd, "%u%u%u%u", 32'd0, {20'b0, last_tag}, h_cycle, writes);
-        end else if (u_dut.core_done) begin
-          $fwrite(events_fd, "%u%u%u%u", 32'd2, {20'b0, last_tag}, h_cycle, writes);
-        end else if (u_dut.core_error) begin
-          $fwrite(events_fd, "%u%u%u%u", 32'd3, {20'b0, last_tag}, h_cycle, writes);
-        end else if (u_dut.u_engine.tag != last_tag) begin
-          $fwrite(events_fd, "%u%u%u%u", 32'd1, {20'b0, u_dut.u_engine.tag}, h_cycle, writes);
+      ran <= running;
+      for (int q = 0; q < 2; q++) begin
+        last_tag[q] <= tag[q];
+        if (in_frame && ran[q] && (!running[q] || tag[q] != last_tag[q])) begin
+          $fwrite(events_fd, "%u%u%u%u", 4 + 65536 * q, {20'b0, last_tag[q]}, h_cycle, writes);
         end
+        if (in_frame && running[q] && (!ran[q] || tag[q] != last_tag[q])) begin
+          $fwrite(events_fd, "%u%u%u%u", 3 + 65536 * q, {20'b0, tag[q]}, h_cycle, writes);
+        end
+      end
+      if (u_dut.core_start) begin
+        $fwrite(events_fd, "%u%u%u%u", 32'd0, 32'd0, h_cycle, writes);
+        in_frame <= 1'b1;
+      end else if (in_frame && (u_dut.core_done || u_dut.core_error)) begin
+        $fwrite(events_fd, "%u%u%u%u", u_dut.core_error ? 32'd2 : 32'd1, 32'd0, h_cycle, writes);
+        in_frame <= 1'b0;
       end
     end
   end
 
   // Most read bursts in flight, to show that the DMA hides the latency
-  logic [3:0] reads = '0;
+  logic [4:0] reads = '0;
 
   always_ff @(posedge clk) begin
     if (rst) begin
       reads <= '0;
     end else begin
-      reads <= reads + 4'(axi_arvalid && axi_arready)
-               - 4'(axi_rvalid && axi_rready && axi_rlast);
+      reads <= reads + 5'(axi_arvalid && axi_arready)
+               - 5'(axi_rvalid && axi_rready && axi_rlast);
       if (reads > h_most_reads) h_most_reads <= reads;
     end
   end
