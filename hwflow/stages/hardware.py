@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwflow import boards
 from hwflow.build import Context, Outcome
-from hwflow.errors import ConfigError, GraphError, ResourceError, VerifyError
+from hwflow.errors import GraphError, ResourceError, VerifyError
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import write_json
