@@ -176,6 +176,13 @@ def test_the_queue_of_a_layer_is_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "again.json").read_text())["layers"] == rows
 
 
+def test_the_tool_of_a_check_is_kept(tmp_path: Path) -> None:
+    checked = {"tool": "g++ 12.2.0", "images": 8, "mismatches": 0, "reason": None}
+    report = read(tmp_path, content(verify={**content()["verify"], "hls": checked}))
+    schema.write(report, tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text())["verify"]["hls"] == checked
+
+
 def layer(name: str, op: str, cycles: int, start: int | None = None, **more: object) -> Layer:
     """By hand; with a start it runs in the queue "lanes" if it is depthwise, else in the array."""
     placed = {} if start is None else {
@@ -294,7 +301,9 @@ def test_the_page_is_whole_and_self_contained(tmp_path: Path) -> None:
 
 
 def test_every_number_has_its_origin(tmp_path: Path) -> None:
-    text = page.render(read(tmp_path, content()), {"tools": {"hls": "g++ 12.2.0"}})
+    verify = {**content()["verify"], "hls": {"tool": "g++ 12.2.0", "images": 8, "mismatches": 0,
+                                             "reason": None}}
+    text = page.render(read(tmp_path, content(verify=verify)), {})
     table = text[text.index('<table id="origins0"'):]
     rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row)
             for row in re.findall(r"<tr[^>]*>(.*?)</tr>", table)]

@@ -173,7 +173,7 @@ def _view(run: Run, number: int, span: int) -> View:
         costs=figures.costs(layers), losses=figures.losses(layers),
         stages=_stages(report, run.extras.get("made", {}), number),
         layers=_layers(report, number) if layers else None,
-        origins=_origins(report, run.extras.get("tools", {}), number),
+        origins=_origins(report, number),
     )
 
 
@@ -276,12 +276,8 @@ def _layers(report: Report, number: int) -> Table:
                  frozenset(range(len(titles))) - words, tuple(rows), 2)
 
 
-def _origins(report: Report, tools: Mapping[str, str], number: int) -> Table:
-    """Every number with the tool that gave it, its version and kind, or why there is none.
-
-    tools: names and versions of the tools behind "qonnx", "hls", "accuracy" and "float", where
-    the caller knows them; report.json has no field for these.
-    """
+def _origins(report: Report, number: int) -> Table:
+    """Every number with the tool that gave it, its version and kind, or why there is none."""
     rows: list[tuple[Cell, ...]] = []
 
     def row(group: str, what: str, value: float | None, tool: str | None, kind: str | None,
@@ -295,24 +291,23 @@ def _origins(report: Report, tools: Mapping[str, str], number: int) -> Table:
                      Cell(version), Cell(kind or NOT_RECORDED)))
 
     speed = report.performance
-    for name, unit, key, checked, count, tool in (
-        ("QONNX", "images", "qonnx", report.verify.qonnx, report.verify.qonnx.images,
-         "qonnx executor"),
-        ("HLS C++", "images", "hls", report.verify.hls, report.verify.hls.images, "C++ compiler"),
-        ("RTL", "frames", "rtl", report.verify.rtl, report.verify.rtl.frames, speed.tool),
+    for name, unit, checked, count, tool in (
+        ("QONNX", "images", report.verify.qonnx, report.verify.qonnx.images, "qonnx executor"),
+        ("HLS C++", "images", report.verify.hls, report.verify.hls.images, "C++ compiler"),
+        ("RTL", "frames", report.verify.rtl, report.verify.rtl.frames, speed.tool),
     ):
-        tool = tools.get(key, tool)
+        tool = checked.tool or tool
         row("verification", f"{name}: {unit}", count, tool, "counted", checked.reason)
         row("verification", f"{name}: mismatches", checked.mismatches, tool, "exact comparison",
             checked.reason)
     accuracy = report.accuracy
     kind = f"measured on {_shown(accuracy.images)} images of {accuracy.dataset or 'the data'}"
     row("accuracy", accuracy.metric or "accuracy", accuracy.value,
-        tools.get("accuracy", "torch, Brevitas"), kind, accuracy.reason,
+        accuracy.tool or "torch, Brevitas", kind, accuracy.reason,
         _percent(accuracy.value, 2))
     row("accuracy", f"{accuracy.metric or 'accuracy'} of the float network", accuracy.float_value,
-        tools.get("float", "torch"), "recorded in the checkpoint by its training",
-        accuracy.reason, _percent(accuracy.float_value, 2))
+        "torch", "recorded in the checkpoint by its training", accuracy.reason,
+        _percent(accuracy.float_value, 2))
     for name, shown in _SPEED.items():
         origin: tuple[str | None, str | None] = (speed.tool, speed.kind)
         if speed.kind == "measured in simulation":

@@ -74,7 +74,24 @@ class Data(_Measured):
     classes: list[str] | None
 
 
-class Accuracy(_Measured):
+class _ByTool(_Measured):
+    """Numbers whose tool, with its version, is written where it is known."""
+
+    tool: str | None = None
+
+    def _numbers(self) -> tuple[object, ...]:
+        others = set(type(self).model_fields) - {"reason", "tool"}
+        return tuple(getattr(self, name) for name in others)
+
+    @model_serializer(mode="wrap")
+    def _without_absent_tool(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self.tool is None:
+            written.pop("tool", None)
+        return written
+
+
+class Accuracy(_ByTool):
     """`value` of the quantised network, `float_value` of the float one, on the test split."""
 
     metric: str | None = None
@@ -84,14 +101,14 @@ class Accuracy(_Measured):
     images: NonNegativeInt | None = None
 
 
-class ImagesChecked(_Measured):
+class ImagesChecked(_ByTool):
     """Every layer's output of `images` images compared with the integer graph."""
 
     images: NonNegativeInt | None = None
     mismatches: NonNegativeInt | None = None
 
 
-class FramesChecked(_Measured):
+class FramesChecked(_ByTool):
     """Every layer's output of `frames` simulated frames compared with the integer graph."""
 
     frames: NonNegativeInt | None = None
