@@ -82,6 +82,9 @@ def build(
     allow_negative_slack: Annotated[
         bool, typer.Option("--allow-negative-slack", help="Accept a bitstream that misses timing.")
     ] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", help="Write stages and layers as JUnit XML here.")
+    ] = None,
     cache: Cache = None,
 ) -> None:
     """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""
@@ -102,6 +105,10 @@ def build(
     title = f"hwflow build {name} for {board}: {folder}"
     with _resumable(), terminal.LiveView(console, title, explain) as view:
         records = runner.build(stages.STAGES, chosen, folder, until, view)
+    if junit is not None:
+        from hwflow.report import junit as tests
+
+        tests.write(junit, folder, records)
     failed = [record for record in records if record.status == "failed"]
     if failed:
         log = f"\nlog: {failed[0].log}" if failed[0].log else ""
