@@ -308,8 +308,11 @@ def _why(
         old, files = stamp["parts"], stamp["files"]
         known = stamp["version"] == STAMP_VERSION
         known = known and isinstance(old, dict) and isinstance(files, dict)
-        known = known and {"status", "seconds", "made", "reason"} <= set(stamp)
-    except (ValueError, KeyError, TypeError):
+        known = known and stamp["status"] in ("done", "skipped")
+        known = known and isinstance(stamp["seconds"], int | float) and stamp["seconds"] >= 0
+        known = known and isinstance(stamp["made"], str)
+        known = known and isinstance(stamp["reason"], str | None)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, ["its stamp is damaged"]
     if not known:
         return None, ["its stamp is of another version of hwflow"]

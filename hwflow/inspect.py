@@ -136,7 +136,10 @@ def inspect(path: Path, board: boards.Board, name: str | None = None) -> Inspect
         graph = passes.lower(ingest.read(path))
     except GraphError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        return _of_file(make_reader(model, path.stem), title, board, reason)
+        try:
+            return _of_file(make_reader(model, path.stem), title, board, reason)
+        except GraphError as damaged:
+            raise GraphError(f"{path}: {damaged}") from damaged
     return of_graph(graph, title, board)
 
 

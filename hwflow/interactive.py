@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from hwflow import boards
+from hwflow import boards, pictures
 from hwflow.errors import ConfigError, DataError
 from hwflow.ir import Graph
 from hwflow.plan import write_atomic
@@ -59,14 +59,11 @@ def simulate(run: Path, paths: Sequence[Path]) -> tuple[Found, ...]:
 def photograph(path: Path, height: int, width: int) -> np.ndarray:
     """A picture file as uint8 (3, height, width)."""
     try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
+        picture = pictures.decode(path.read_bytes(), f"the photograph {path}")
     except FileNotFoundError as error:
         raise DataError(f"the photograph {path} does not exist; check the path") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(
-            f"the photograph {path} cannot be read ({error}); give a whole JPEG or PNG file"
-        ) from error
+    except OSError as error:
+        raise DataError(f"the photograph {path} cannot be read ({error.strerror})") from error
     if picture.size != (width, height):
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2

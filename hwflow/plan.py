@@ -187,7 +187,7 @@ def _check_names(plan: Plan) -> None:
 def _fresh(stamp_path: Path, key: Mapping[str, object], plan: Plan, directory: Path) -> bool:
     try:
         stamp = json.loads(stamp_path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     if not isinstance(stamp, dict) or any(stamp.get(k) != v for k, v in key.items()):
         return False

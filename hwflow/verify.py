@@ -107,7 +107,13 @@ def against_qonnx(
     for number, image in enumerate(images):
         image = np.asarray(image)
         feed = {feed_name: image[None].astype(np.float32) * scale}
-        reals = execute_onnx(model, feed, return_full_exec_context=True)
+        try:
+            reals = execute_onnx(model, feed, return_full_exec_context=True)
+        except Exception as error:  # what the executor itself raises
+            raise VerifyError(
+                f"{onnx_path}: the qonnx executor cannot run it ({str(error)[:500]}); export it "
+                "again"
+            ) from error
         integers = interp.run(graph, {source: image}, keep=True)
         for tensor, other, unit in pairs:
             try:

@@ -2,7 +2,6 @@
 """Reader for any folder in the Pascal VOC layout, and its letterbox to the square input."""
 
 import hashlib
-import io
 import logging
 import math
 import tempfile
@@ -14,8 +13,9 @@ from xml.etree.ElementTree import Element, ParseError
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from hwflow import pictures
 from hwflow.data.dataset import Dataset
 from hwflow.errors import DataError
 
@@ -95,13 +95,7 @@ def clip_boxes(boxes: np.ndarray, width: float, height: float) -> tuple[np.ndarr
 
 def decode_image(data: bytes, name: str) -> Image.Image:
     """Decode a photograph to RGB; DataError names the file if it is damaged or truncated."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{name}: not a complete image ({error}); restore the file from its archive"
-        ) from error
+    return pictures.decode(data, name)
 
 
 def letterbox(image: Image.Image, size: int) -> tuple[np.ndarray, float, float, float]:
@@ -148,8 +142,7 @@ def split_ids(roots: Iterable[Path], split: str) -> list[tuple[Path, str]]:
         if not present:
             LOG.warning("%s has no list of the %s split and is left out of it", root, split)
             continue
-        lines = present[0].read_text(encoding="utf-8").splitlines()
-        found += [(root, line.split()[0]) for line in lines if line.strip()]
+        found += [(root, image_id) for image_id in _ids(present[0])]
     if not found:
         wanted = " or ".join(f"ImageSets/Main/{name}.txt" for name in SPLIT_FILES[split])
         raise DataError(
@@ -157,6 +150,22 @@ def split_ids(roots: Iterable[Path], split: str) -> list[tuple[Path, str]]:
             "with one image id a line"
         )
     return found
+
+
+def _ids(file: Path) -> list[str]:
+    """The image ids of a list, each the name of a file and nothing more."""
+    try:
+        lines = _read(file).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not UTF-8 text; write one image id a line") from error
+    ids = [line.split()[0] for line in lines if line.strip()]
+    for image_id in ids:
+        if not image_id.isprintable() or set(image_id) & set("/\\:") or image_id in (".", ".."):
+            raise DataError(
+                f"{file}: {image_id!r} is not an image id; give names of files in JPEGImages, "
+                "without folder and ending"
+            )
+    return ids
 
 
 def load(path: Path, split: str, size: int) -> Dataset:

@@ -142,11 +142,11 @@ def run(
     EngineShape, in the folder of another graph, serves this one. GraphError for inputs that do not
     fit their type, ToolError for a missing or unfit library.
     """
-    layout = _read_layout(out_dir)
+    layout = read_layout(out_dir)
     library = library or out_dir / LIBRARY
     if not library.is_file():
         raise ToolError(f"{library} is missing; call hwflow.emit.hls.build first")
-    if _read_layout(library.parent)["shape"] != layout["shape"]:
+    if read_layout(library.parent)["shape"] != layout["shape"]:
         raise ToolError(f"{library} is an engine of another shape than {out_dir} was written for")
     inputs = image if isinstance(image, Mapping) else {layout["inputs"][0]: image}
     acts = np.full(layout["act_words"], _NOISE, np.uint64)
@@ -255,11 +255,24 @@ def _view(layout: Mapping[str, Any], name: str) -> View:
     return View(planes, entry["height"], entry["width"], entry["up"], IntType.parse(entry["dtype"]))
 
 
-def _read_layout(out_dir: Path) -> dict[str, Any]:
+def read_layout(out_dir: Path) -> dict[str, Any]:
+    """layout.json of a folder that `write` made; ToolError unless all of it has the right form."""
     path = out_dir / "layout.json"
     try:
-        layout: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        layout: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        words = layout["act_words"]
+        known = isinstance(words, int) and set(layout["inputs"]) <= set(layout["tensors"])
+        known = known and isinstance(layout["steps"], list) and isinstance(layout["shape"], dict)
+        for name, entry in layout["tensors"].items():
+            view = _view(layout, name)
+            known = known and all(isinstance(n, int) and n > 0 for n in entry["shape"])
+            known = known and min(view.height, view.width) > 0 <= view.up
+            ends = [plane + view.plane_words for plane in view.planes]
+            known = known and min(view.planes) >= 0 and max(ends) <= words
+        if not known:
+            raise ValueError("a tensor lies outside of the memory")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+            RecursionError, GraphError) as error:
         raise ToolError(f"{path} cannot be read ({error}); call hwflow.emit.hls.write") from error
     return layout
 

@@ -40,6 +40,7 @@ HEAD_CHANNELS = 64
 HM_BIAS = -2.19
 STRIDE = 32
 FORMAT = 1
+MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -294,13 +295,21 @@ def load_checkpoint(path: Path) -> tuple[CoDeNet, dict]:
         if header["format"] != FORMAT or header["model"] != "codenet":
             raise DataError(f"{path}: a {header['model']} checkpoint of format {header['format']}, "
                             f"{rule} of format {FORMAT}")
-        model = CoDeNet(CodenetConfig(**header["config"]))
+        cfg = CodenetConfig(**header["config"])
+        if cfg != config(cfg.name, cfg.classes, cfg.plain_dw) or cfg.classes > MOST_CLASSES:
+            raise DataError(f"{path}: {rule}: {cfg} is none of the configurations a to e")
+        if not isinstance(header["meta"], dict):
+            raise DataError(f"{path}: {rule}: its meta is no table")
+        model = CoDeNet(cfg)
         if header["phase"] == "quantised":
             model = quantise(model)
         model.load_state_dict(tensors, strict=True)
         meta = header["meta"]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such checkpoint; train the model first") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
+            ConfigError) as error:
         raise DataError(f"{path}: {rule}: {error}") from error
     return model.eval(), meta

@@ -106,19 +106,20 @@ def _deploy(ctx: Context, board: Board, name: str, ran: bool) -> str:
     import numpy as np
     from PIL import Image
 
+    from hwflow import arrays
     from hwflow.toolchain import vivado
     from hwflow.toolchain.render import render
 
     folder = ctx.work / "deploy"
-    with np.load(ctx.folder("sim") / "frames.npz") as frames:
-        if "candidates0" not in frames:
-            return ""  # not a detector: the driver knows no other outputs
-        photograph = np.ascontiguousarray(frames["images"][0].transpose(1, 2, 0))
-        expected = {
-            "columns": ["logit", "class", "y", "x", "w", "h", "reg_x", "reg_y"],
-            "candidates": frames["candidates0"].tolist(), "boxes": frames["boxes0"].tolist(),
-            "scores": frames["scores0"].tolist(), "labels": frames["labels0"].tolist(),
-        }
+    frames = arrays.read(ctx.folder("sim") / "frames.npz")
+    if "candidates0" not in frames:
+        return ""  # not a detector: the driver knows no other outputs
+    photograph = np.ascontiguousarray(frames["images"][0].transpose(1, 2, 0))
+    expected = {
+        "columns": ["logit", "class", "y", "x", "w", "h", "reg_x", "reg_y"],
+        "candidates": frames["candidates0"].tolist(), "boxes": frames["boxes0"].tolist(),
+        "scores": frames["scores0"].tolist(), "labels": frames["labels0"].tolist(),
+    }
     (folder / "driver").mkdir(parents=True)
     for file in DRIVER_FILES:
         shutil.copyfile(DRIVER / file, folder / "driver" / file)

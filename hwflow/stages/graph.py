@@ -41,11 +41,11 @@ def images(ctx: Context, graph: Graph, count: int) -> np.ndarray:
     """
     import numpy as np
 
+    from hwflow import arrays
     from hwflow.ops.types import int_type
 
     if ctx.made("data"):
-        with np.load(ctx.folder("data") / "tiles.npz") as tiles:
-            found: np.ndarray = tiles["images"][:count]
+        found = arrays.read(ctx.folder("data") / "tiles.npz", ("images",))["images"][:count]
         if len(found) < count:
             raise DataError(
                 f"the test split has {len(found)} photographs, {count} are to be compared; give "

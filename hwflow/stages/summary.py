@@ -54,18 +54,20 @@ def extras(ctx: Context) -> dict[str, Any]:
     if ctx.made("sim"):
         import numpy as np
 
-        with np.load(ctx.folder("sim") / "frames.npz") as frames:
-            shown["frames"] = [
-                {
-                    "image": frames["images"][n], "boxes": frames[f"boxes{n}"],
-                    "scores": frames[f"scores{n}"],
-                }
-                for n in range(len(frames["images"]))
-                if f"boxes{n}" in frames
-            ]
+        from hwflow import arrays
+
+        frames = arrays.read(ctx.folder("sim") / "frames.npz")
+        shown["frames"] = [
+            {
+                "image": frames["images"][n], "boxes": frames[f"boxes{n}"],
+                "scores": frames[f"scores{n}"],
+            }
+            for n in range(len(frames["images"]))
+            if f"boxes{n}" in frames
+        ]
         if ctx.made("data"):
-            with np.load(ctx.folder("data") / "tiles.npz") as tiles:
-                truths = np.split(tiles["boxes"], np.cumsum(tiles["counts"])[:-1])
+            tiles = arrays.read(ctx.folder("data") / "tiles.npz", ("boxes", "counts"))
+            truths = np.split(tiles["boxes"], np.cumsum(tiles["counts"])[:-1])
             for frame, boxes in zip(shown["frames"], truths, strict=False):
                 frame["truth"] = boxes
     return shown

@@ -15,7 +15,6 @@ from hwflow.errors import DataError
 from hwflow.stages.options import BuildOptions
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from hwflow.models.codenet import CoDeNet
@@ -133,6 +132,7 @@ def train(ctx: Context) -> Outcome:
 def _measure(ctx: Context, path: Path) -> dict[str, Any]:
     import numpy as np
 
+    from hwflow import arrays
     from hwflow.data import Dataset
     from hwflow.models.codenet import load_checkpoint
     from hwflow.train import evaluate
@@ -149,13 +149,13 @@ def _measure(ctx: Context, path: Path) -> dict[str, Any]:
             f"{options.config} for {len(classes)} ({', '.join(classes)}); train it with "
             f"`hwflow train codenet --config {options.config} --data {options.data}`"
         )
-    with np.load(ctx.folder("data") / "test.npz") as test:
-        ends = np.cumsum(test["counts"])[:-1]
-        dataset = Dataset(
-            options.data, "test", classes, provenance["source"], provenance["sha256"],
-            provenance["bytes"], test["images"], tuple(np.split(test["boxes"], ends)),
-            tuple(np.split(test["labels"], ends)), tuple(np.split(test["difficult"], ends)),
-        )
+    test = arrays.read(ctx.folder("data") / "test.npz", most_bytes=1 << 36)  # ours, and large
+    ends = np.cumsum(test["counts"])[:-1]
+    dataset = Dataset(
+        options.data, "test", classes, provenance["source"], provenance["sha256"],
+        provenance["bytes"], test["images"], tuple(np.split(test["boxes"], ends)),
+        tuple(np.split(test["labels"], ends)), tuple(np.split(test["difficult"], ends)),
+    )
     value = evaluate(model, dataset)["ap50"]
     before = meta.get("float_ap50")
     return {
@@ -168,16 +168,14 @@ def _measure(ctx: Context, path: Path) -> dict[str, Any]:
 
 
 def _untrained(ctx: Context) -> CoDeNet:
-    import numpy as np
-
+    from hwflow import arrays
     from hwflow.export import to_input
 
     options: BuildOptions = ctx.options
     classes = len(read_json(ctx.folder("data") / "provenance.json")["classes"])
-    with np.load(ctx.folder("data") / "calibration.npz") as file:
-        # Calibration only has to give live scales here; large photographs take long.
-        count = UNTRAINED_PIXELS // (file["images"].shape[-1] ** 2)
-        images = to_input(file["images"][:count])
+    photographs = arrays.read(ctx.folder("data") / "calibration.npz", ("images",))["images"]
+    # Calibration only has to give live scales here; large photographs take long.
+    images = to_input(photographs[: UNTRAINED_PIXELS // (photographs.shape[-1] ** 2)])
     assert options.config is not None  # it is None for a file only
     return untrained(options.config, classes, images, options.seed, ctx.say)
 
@@ -224,8 +222,7 @@ def export(ctx: Context) -> Outcome:
         return Outcome("", True, "a QONNX file is built: nothing to export")
     import logging
 
-    import numpy as np
-
+    from hwflow import arrays
     from hwflow.export import enforce_bounds, export_qonnx, export_vectors, extend_classes
     from hwflow.models.codenet import load_checkpoint
 
@@ -236,8 +233,7 @@ def export(ctx: Context) -> Outcome:
     ctx.say("model.onnx")
     export_qonnx(model, ctx.work / "model.onnx", size)
     ctx.say("vectors.npz")
-    with np.load(ctx.folder("data") / "tiles.npz") as tiles:
-        images: np.ndarray = tiles["images"][:VECTORS]
+    images = arrays.read(ctx.folder("data") / "tiles.npz", ("images",))["images"][:VECTORS]
     export_vectors(model, images, ctx.work / "vectors.npz")
     (ctx.work / "speed").mkdir()
     ctx.say(f"speed/model.onnx ({SPEED_CLASSES} classes)")
