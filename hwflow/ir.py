@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from hwflow.errors import GraphError
+from hwflow import arrays
+from hwflow.errors import DataError, GraphError
 from hwflow.ops import OPS
 from hwflow.ops.types import DType, IntType, RealType, Tensor
 
@@ -192,14 +193,15 @@ class Graph:
         path = directory / "graph.json"
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-            with np.load(directory / "constants.npz", allow_pickle=False) as archive:
-                constants = {key: archive[key] for key in archive.files}
-            return _from_json(body, constants)
+            return _from_json(body, arrays.read(directory / "constants.npz"))
         except OSError as error:
             raise GraphError(f"{error.filename or directory}: {error.strerror}") from error
         except GraphError as error:
             raise GraphError(f"{path}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except DataError as error:
+            raise GraphError(f"{path}: {error}; or lower the model again") from error
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+                RecursionError) as error:
             raise GraphError(
                 f"{path}: not a graph of format {FORMAT} ({error}); lower the model again"
             ) from error
