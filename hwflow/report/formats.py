@@ -7,11 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import jinja2
-
+from hwflow.report import page
 from hwflow.report.compare import GROUPS, LETTERS, Comparison, Row, shown, shown_change
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def markdown(table: Comparison, breaches: Sequence[str], limits: int) -> str:
@@ -74,17 +71,9 @@ def _escape(text: str) -> str:
 
 
 def html(table: Comparison, breaches: Sequence[str], limits: int) -> str:
-    """One page without anything from outside."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined,
-        autoescape=True, trim_blocks=True, lstrip_blocks=True,
-    )
-    marks, lines = table.marked()
-    letters = LETTERS[: len(table.runs)]
-    return environment.get_template("compare.html.j2").render(
-        runs=list(zip(letters, table.runs, strict=True)), marks=marks, lines=lines,
-        groups=[(group, table.visible(group)) for group in GROUPS if table.visible(group)],
-        remarks=table.remarks(), breaches=breaches, limits=limits, shown=shown,
-        shown_change=shown_change, titles={"numbers": "Numbers", "layers": "Cycles of each layer",
-                                           "stages": "Time of each stage"},
-    )
+    """The page of these runs, with what changed: one file, nothing from outside."""
+    names = [Path(run.source).resolve().name for run in table.runs]
+    if len(set(names)) < len(names):
+        names = [run.source for run in table.runs]
+    runs = [page.Run(name, run.report) for name, run in zip(names, table.runs, strict=True)]
+    return page.compare(runs, breaches, limits)

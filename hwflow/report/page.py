@@ -344,9 +344,7 @@ def _differences(
         return None
     letters = comparing.LETTERS[:len(table.runs)]
     rows = []
-    for row in table.rows:
-        if row.group not in groups:
-            continue
+    for row in [row for group in groups for row in table.visible(group)]:
         cells = [Cell(row.title), Cell(groups[row.group])]
         cells += [
             Cell("null", style="null") if number.value is None
