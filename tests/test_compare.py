@@ -7,6 +7,7 @@ Expected values are worked out by hand from the two reports below.
 from __future__ import annotations
 
 import copy
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_different_kinds_are_said_everywhere(
     mark = marks[names[0], 1]
     assert f"[{mark}]" in shown(terminal.comparison(table))
     assert f"\\[{mark}\\]" in formats.markdown(table, (), 0)
-    assert f"[{mark}]" in formats.html(table, (), 0)
+    assert words in html.unescape(formats.html(table, (), 0))
     assert words in json.dumps(json.loads(compare.as_json(table)))
 
 
@@ -312,9 +313,10 @@ def test_pages_are_whole_and_escaped(tmp_path: Path) -> None:
     tags = Tags()
     tags.feed(page)
     assert not tags.open
-    assert tags.links == []
+    assert all(link.startswith("#") for link in tags.links)
     assert "<b>|evil" not in page
-    assert "<script>" not in page
+    assert tags.seen["script"] == 1
+    assert "1 of 1 limits broken" in page
     text = formats.markdown(table, ["lut>+2%: <script>"], 1)
     assert "<b>" not in text
     assert "\\<b\\>\\|evil\\*\\`@&#8203;all" in text
