@@ -141,6 +141,18 @@ def test_another_version_of_one_tool_is_said_but_compared(tmp_path: Path) -> Non
     assert "A is of Yosys 0.70, B of Yosys 0.71+12" in table.remarks()
 
 
+def test_cells_may_be_called_anything(tmp_path: Path) -> None:
+    cells = {"URAM": {"used": 6, "available": 64}, "fps": {"used": 1, "available": 2},
+             "layer.x": {"used": 3, "available": 4}}
+    table = two(tmp_path, ("resources.other", cells))
+    assert row(table, "fps").numbers[1].value == 150_000.0
+    found = {name: row(table, name).numbers for name in ("URAM", "cell.fps", "cell.layer.x")}
+    assert {name: one[1].value for name, one in found.items()} == {
+        "URAM": 6, "cell.fps": 1, "cell.layer.x": 3,
+    }
+    assert found["URAM"][0].reason == "its tool counts no such cells"
+
+
 def test_three_runs_are_held_to_the_first(tmp_path: Path) -> None:
     table = compare.comparison([
         run(tmp_path, "a"), run(tmp_path, "b", ("resources.lut.used", 16_000)),
