@@ -4,8 +4,8 @@
 // A word pushed in cycle t is at the head (head_valid, head_bank) in t + 1 or later; `take` in a cycle
 // with head_valid removes it, and its address and data are on out_addr, out_data in the next cycle.
 // `level` counts the words not taken yet. `empty` falls the cycle after a push and rises two cycles
-// after the last `take`. There is no ready: a push into a full queue is an error of the design
-// around it.
+// after the last `take`. There is no ready: a push into a full queue, even one with a `take`, is an
+// error of the design around it.
 // Resources: (WIDTH + 16) x DEPTH bits of distributed RAM, about 40 LUT.
 `default_nettype none
 
@@ -82,7 +82,7 @@ module write_queue #(
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk) begin
-    if (!rst && push && !take && level_q == LEVEL_W'(DEPTH)) $error("write_queue: overflow");
+    if (!rst && push && level_q == LEVEL_W'(DEPTH)) $error("write_queue: overflow");
   end
 `endif
 
