@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -61,6 +62,10 @@ def test_every_engine_equals_the_integer_graph(run: Path) -> None:
     assert (report.verify.qonnx.images, report.verify.qonnx.mismatches) == (2, 0)
     assert (report.verify.hls.images, report.verify.hls.mismatches) == (2, 0)
     assert (report.verify.rtl.frames, report.verify.rtl.mismatches) == (1, 0)
+    assert re.fullmatch(r"qonnx \S+, onnxruntime \S+", str(report.verify.qonnx.tool))
+    assert re.fullmatch(r"g\+\+ \d+\.\S+", str(report.verify.hls.tool))
+    assert report.verify.rtl.tool == report.performance.tool
+    assert report.accuracy.tool is None
     assert report.accuracy.value is None
     assert "QONNX file" in str(report.accuracy.reason)
     assert report.timing.fmax_mhz is None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,24 +53,9 @@ def extras(ctx: Context) -> dict[str, Any]:
     """What the page shows beside the report: photographs, boxes, details of the stages."""
     shown: dict[str, Any] = {"made": {r.name: r.made for r in ctx.records.values() if r.made}}
     if ctx.made("sim"):
-        import numpy as np
+        from hwflow.report import photographs
 
-        from hwflow import arrays
-
-        frames = arrays.read(ctx.folder("sim") / "frames.npz")
-        shown["frames"] = [
-            {
-                "image": frames["images"][n], "boxes": frames[f"boxes{n}"],
-                "scores": frames[f"scores{n}"],
-            }
-            for n in range(len(frames["images"]))
-            if f"boxes{n}" in frames
-        ]
-        if ctx.made("data"):
-            tiles = arrays.read(ctx.folder("data") / "tiles.npz", ("boxes", "counts"))
-            truths = np.split(tiles["boxes"], np.cumsum(tiles["counts"])[:-1])
-            for frame, boxes in zip(shown["frames"], truths, strict=False):
-                frame["truth"] = boxes
+        shown["frames"] = photographs.read(ctx.run, annotated=ctx.made("data"))
     return shown
 
 
@@ -98,8 +84,9 @@ def collect(ctx: Context) -> schema.Report:
         verify=schema.Verify(
             qonnx=_images(ctx, "verify", "qonnx.json", "main"),
             hls=_images(ctx, "hls", "result.json", None),
-            rtl=schema.FramesChecked(frames=sim["frames"], mismatches=sim["mismatches"])
-            if sim else schema.FramesChecked(reason=why_not(ctx, "sim")),
+            rtl=schema.FramesChecked(
+                frames=sim["frames"], mismatches=sim["mismatches"], tool=sim["performance"]["tool"]
+            ) if sim else schema.FramesChecked(reason=why_not(ctx, "sim")),
         ),
         performance=schema.Performance(**sim["performance"]) if sim
         else schema.Performance(reason=why_not(ctx, "sim")),
@@ -140,7 +127,23 @@ def _accuracy(ctx: Context) -> schema.Accuracy:
     if found is None:
         return schema.Accuracy(reason=why_not(ctx, "train"))
     names = schema.Accuracy.model_fields
-    return schema.Accuracy(**{key: value for key, value in found.items() if key in names})
+    numbers = {key: value for key, value in found.items() if key in names}
+    tool = None if found.get("value") is None else _versions("torch", "brevitas")
+    return schema.Accuracy(**numbers, tool=tool)
+
+
+def _versions(*tools: str) -> str:
+    """Distributions with their versions; those of a cached stage too, whose key has them."""
+    return ", ".join(f"{tool} {importlib.metadata.version(tool)}" for tool in tools)
+
+
+def _compiler(ctx: Context) -> str | None:
+    """The compiler of the C++ and its version, from the stamp of that plan."""
+    path = ctx.folder("hls") / ".hls-csim.stamp.json"
+    if not path.is_file():
+        return None
+    line = read_json(path)["versions"].get("g++", "").split()
+    return f"g++ {line[-1]}" if line else None
 
 
 def _images(ctx: Context, stage: str, file: str, key: str | None) -> schema.ImagesChecked:
@@ -148,7 +151,8 @@ def _images(ctx: Context, stage: str, file: str, key: str | None) -> schema.Imag
     if found is None:
         return schema.ImagesChecked(reason=why_not(ctx, stage))
     row = found[key] if key else found
-    return schema.ImagesChecked(images=row["images"], mismatches=row["mismatches"])
+    tool = _compiler(ctx) if stage == "hls" else _versions("qonnx", "onnxruntime")
+    return schema.ImagesChecked(images=row["images"], mismatches=row["mismatches"], tool=tool)
 
 
 def _left(ctx: Context, stage: str, file: str) -> dict[str, Any] | None:
