@@ -1,62 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Descriptors, records and weight words of `emit/isa.py`, one operation at a time."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hwflow.emit import isa
+from hwflow.emit.engine.operation import (
+    DDR_PLACE,
+    LIST_PLACE,
+    SMAP_PLACE,
+    Operation,
+    places,
+    runs,
+)
 from hwflow.emit.engine.planes import View
 from hwflow.emit.engine.program import (
     ACC_BITS,
     ARRAY_MACS,
+    CONV_CYCLES,
     DW_MACS,
-    OP_CYCLES,
+    LANE_CYCLES,
     RING_SLACK,
+    SMAP_WORDS,
+    TRANSFER_CYCLES,
     EngineParams,
-    Step,
 )
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
 from hwflow.ops.types import int_type
 
+PAIR_OC = isa.TILE_OC // 2  # most channels of a tile that works on two groups at once
+REACH = {"DW": 1, "POOL": 1, "DDW": 7}  # rows above and below the centre
+
 
 @dataclass
 class Encoder:
-    """Appends operations to a stream; refuses what the engine cannot run, naming the node."""
+    """Appends operations; refuses what the engine cannot run, naming the node."""
 
     graph: Graph
     params: EngineParams
-    words: list[bytes] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     smap: str = ""  # the tensor that the dilation map holds
-
-    def emit(
-        self,
-        opcode: str,
-        node: str,
-        payload: bytes = b"",
-        *,
-        tensor: str = "",
-        channels: Sequence[int] = (),
-        dst: Sequence[int] = (),
-        first_word: int = 0,
-        words: int = 0,
-        macs: int = 0,
-        ideal: int = 0,
-        model: int | None = 0,
-        **fields: int,
-    ) -> None:
-        """Appends a descriptor with its payload; a field named as a parameter here ends in `_`."""
-        tag = len(self.steps)
-        values = {name.rstrip("_"): value for name, value in fields.items()}
-        block = isa.descriptor(opcode, tag, node, **values) + payload
-        self.words.append(block)
-        self.steps.append(
-            Step(tag, opcode, node, tensor, tuple(channels), tuple(dst), first_word, words,
-                 len(block) * 8 // isa.WORD_BITS, macs, ideal, model)
-        )  # fmt: skip
 
     def records(self, node: Node, channels: Sequence[int], dst: Sequence[int]) -> list[int]:
         """The 64-bit channel records of a convolution."""
@@ -98,70 +85,127 @@ class Encoder:
         *,
         groups: int,
         first_word: int,
-        macs: int,
+        reads: np.ndarray,
         geometry: Mapping[str, int] | None = None,
-        to_smap: bool = False,
+        macs_per_channel: int,
+        smap_base: int | None = None,
         signed: bool,
     ) -> None:
-        """A CONV step: `columns` are (plane, tap_i, tap_j, half), weights (channels, columns)."""
+        """CONV: `columns` are (plane, tap_i, tap_j, half), weights (channels, columns).
+
+        A last tile of few channels becomes an operation of its own that takes two groups at once.
+        """
         wide = int(np.abs(weights).max(initial=0)) > 7
-        per_tile, bits = (isa.TILE_OC // 2, 8) if wide else (isa.TILE_OC, 4)
+        per_tile = isa.TILE_OC // 2 if wide else isa.TILE_OC
         if isa.HEADER_WORDS + len(columns) + RING_SLACK > self.params.stream_words:
             raise ResourceError(
                 f"{node.name}: {len(columns)} weight words do not fit the engine's stream ring of "
                 f"{self.params.stream_words} words"
             )
+        rest = len(channels) % per_tile
+        saved = groups // 2 * array_cycles(len(columns), rest) if rest else 0
+        pair = (
+            not wide and geometry is None and 0 < rest <= PAIR_OC and groups % 2 == 0
+            and (saved > 2 * CONV_CYCLES or rest == len(channels))
+        )  # fmt: skip
+        cut = len(channels) - rest if pair else len(channels)
+        for first, last, paired in ((0, cut, False), (cut, len(channels), True)):
+            if first == last:
+                continue
+            some = slice(first, last)
+            payload, cycles = self._tiles(
+                node, columns, weights[some], channels[some], dst[some], groups, wide, paired
+            )
+            tiles = -(-(last - first) // per_tile)
+            on_last = last - first - (tiles - 1) * per_tile
+            fields: Mapping[str, int] = {
+                "groups": groups, "in_signed": int(signed), "out_type": self.out_type(node),
+                "windowed": int(geometry is not None), "w8": int(wide),
+                "to_smap": int(smap_base is not None), "smap_base": smap_base or 0,
+                "k_words": len(columns), "tiles": tiles, "pair": int(paired),
+                "last_oc": 2 * on_last if paired else on_last, **(geometry or {}),
+            }  # fmt: skip
+            smap = np.arange(0 if smap_base is None else groups) + SMAP_PLACE + (smap_base or 0)
+            macs = macs_per_channel * (last - first)
+            self.operations.append(
+                Operation(
+                    "CONV", node.name, fields, payload, reads,
+                    places(runs(dst[some], groups), smap), node.output, tuple(channels[some]),
+                    tuple(dst[some]), first_word, groups, macs,
+                    -(-macs // (ARRAY_MACS // (2 if wide else 1))), cycles + CONV_CYCLES,
+                )
+            )
+
+    def _tiles(
+        self, node: Node, columns: Sequence[tuple[int, int, int, int]], weights: np.ndarray,
+        channels: Sequence[int], dst: Sequence[int], groups: int, wide: bool, paired: bool,
+    ) -> tuple[bytes, int]:  # fmt: skip
+        """Headers and weight words of all tiles, and the cycles they take."""
+        per_tile, bits = (isa.TILE_OC // 2, 8) if wide else (isa.TILE_OC, 4)
+        spots = np.zeros(len(columns), np.uint32)
+        fields = isa.WEIGHT_WORD
+        for index, (plane, *taps) in enumerate(columns):
+            spots[index] = plane & 0xFFFF
+            for name, value in zip(("tap_i", "tap_j", "half"), taps, strict=True):
+                spots[index] |= np.uint32(value << (fields[name].lsb - fields["plane"].lsb))
         records = self.records(node, channels, dst)
         payload, cycles = [], 0
         for start in range(0, len(channels), per_tile):
             tile = records[start : start + per_tile]
-            tile += [0] * (isa.TILE_OC - len(tile))
-            payload += [record.to_bytes(8, "little") for record in tile]
-            block = weights[start : start + per_tile].astype(np.int64) & ((1 << bits) - 1)
-            for (plane, tap_i, tap_j, half), column in zip(columns, block.T, strict=True):
-                packed = 0
-                for index, value in enumerate(column.tolist()):
-                    packed |= value << (bits * index)
-                word = isa.pack(
-                    isa.WEIGHT_WORD,
-                    {"weights": packed, "plane": plane & 0xFFFF, "tap_i": tap_i, "tap_j": tap_j,
-                     "half": half},
-                    node.name,
-                )  # fmt: skip
-                payload.append(word.to_bytes(16, "little"))
-            cycles += 16 + groups * array_cycles(len(columns), len(block))
-        tiles = -(-len(channels) // per_tile)
-        self.emit(
-            "CONV", node.name, b"".join(payload),
-            tensor=node.output, channels=channels, dst=dst, first_word=first_word, words=groups,
-            macs=macs, model=cycles + OP_CYCLES,
-            ideal=-(-macs // (ARRAY_MACS // (2 if wide else 1))),
-            groups=groups, in_signed=int(signed), out_type=self.out_type(node),
-            windowed=int(geometry is not None), w8=int(wide), to_smap=int(to_smap),
-            k_words=len(columns), tiles=tiles, last_oc=len(channels) - (tiles - 1) * per_tile,
-            **(geometry or {}),
-        )  # fmt: skip
+            block = weights[start : start + per_tile].astype(np.int64).T & ((1 << bits) - 1)
+            if paired:
+                tile += self.records(node, channels, [addr + 1 for addr in dst])
+                block = np.hstack(
+                    [block, np.zeros((len(columns), PAIR_OC - block.shape[1]), np.int64), block]
+                )
+            count = len(tile)
+            tile += [0] * (isa.TILE_OC - count)
+            payload.append(b"".join(record.to_bytes(8, "little") for record in tile))
+            words = np.zeros((len(columns), 16), np.uint8)
+            words[:, 12:] = spots.astype("<u4").view(np.uint8).reshape(-1, 4)
+            full = np.zeros((len(columns), per_tile), np.int64)
+            full[:, : block.shape[1]] = block
+            if bits == 8:
+                words[:, :12] = full
+            else:
+                words[:, :12] = full[:, ::2] | full[:, 1::2] << 4
+            payload.append(words.tobytes())
+            turns = groups // 2 if paired else groups
+            cycles += 16 + turns * array_cycles(len(columns), count)
+        return b"".join(payload), cycles
 
     def pointwise(
-        self, node: Node, planes: Sequence[int], channels: Sequence[int], dst: Sequence[int],
-        groups: int, first_word: int, signed: bool,
+        self, node: Node, src: Sequence[int], channels: Sequence[int], dst: Sequence[int],
+        rows: tuple[int, int], view: View,
     ) -> None:  # fmt: skip
+        """A 1x1 convolution of stored rows: src and dst are the words of rows[0] in each plane."""
         weight = self.graph.const(node, "weight")[list(channels)]
         weight = weight.reshape(len(channels), -1)
-        smap = int_type(self.graph.tensors[node.output]).bits == 3
-        if smap:
+        first, groups = view.row(rows[0]), view.row(rows[1]) - view.row(rows[0])
+        smap_base = None
+        if int_type(self.graph.tensors[node.output]).bits == 3:
             self.smap = node.output
+            if view.words > SMAP_WORDS:
+                raise ResourceError(
+                    f"{node.name}: a dilation map of {view.height}x{view.width} pixels; the engine "
+                    f"holds {SMAP_WORDS * isa.LANES}"
+                )
+            smap_base = first
         self.conv(
-            node, [(p, 1, 1, 0) for p in planes], weight, channels, dst, groups=groups,
-            first_word=first_word, macs=weight.size * groups * isa.LANES, to_smap=smap,
-            signed=signed,
+            node, [(p, 1, 1, 0) for p in src], weight, channels, dst, groups=groups,
+            first_word=first, reads=runs(src, groups), smap_base=smap_base, signed=view.signed,
+            macs_per_channel=weight.shape[1] * groups * isa.LANES,
         )  # fmt: skip
 
     def depthwise(
         self, node: Node, opcode: str, view: View, src: Sequence[int], channels: Sequence[int],
         dst: Sequence[int], rows: tuple[int, int],
     ) -> None:  # fmt: skip
-        """A DW, DDW or POOL step over output rows rows[0] .. rows[1]-1."""
+        """A DW, DDW or POOL step over output rows rows[0] .. rows[1]-1.
+
+        src: the word of the stored row 0 of each plane (it need not lie in memory itself); dst: the
+        word of output row rows[0].
+        """
         stride = getattr(node.attrs, "stride", 1)
         out_c, _, out_w = self.graph.tensors[node.output].shape
         geometry, groups = self.geometry(node, view, stride, out_w, rows)
@@ -187,17 +231,88 @@ class Encoder:
             word |= (dst[index] & 0xFFFF) << fields["dst"].lsb
             word |= (low & ((1 << 30) - 1)) << fields["bias"].lsb  # bias and shift lie together
             payload.append(word.to_bytes(16, "little"))
-        passes = 6 if geometry["narrow"] and stride == 2 else 3
-        macs = 0 if opcode == "POOL" else 9 * len(channels) * groups * isa.LANES
-        self.emit(
-            opcode, node.name, b"".join(payload),
-            tensor=node.output, channels=channels, dst=dst,
-            first_word=rows[0] * out_w // isa.LANES, words=groups, macs=macs,
-            ideal=-(-9 * len(channels) * groups * isa.LANES // DW_MACS),
-            model=None if opcode == "DDW" else len(channels) * groups * passes + OP_CYCLES,
-            in_signed=int(view.signed), out_type=self.out_type(node), channels_=len(channels),
-            **geometry,
-        )  # fmt: skip
+        low_row, high_row = needed_rows(opcode, stride, view, rows)
+        seen = (high_row - low_row) << view.up
+        first, end = view.row(low_row), -(-high_row * view.width // isa.LANES)
+        reads = runs([s + first for s in src], end - first)
+        smap = SMAP_PLACE + np.arange(first, end if opcode == "DDW" else first)
+        columns = geometry["row_words"] * len(channels)
+        del geometry["groups"]
+        self.operations.append(
+            Operation(
+                opcode, node.name,
+                {"in_signed": int(view.signed), "out_type": self.out_type(node),
+                 "channels": len(channels), "rows": rows[1] - rows[0], **geometry},
+                b"".join(payload), places(reads, smap), runs(dst, groups), node.output,
+                tuple(channels), tuple(dst), rows[0] * out_w // isa.LANES, groups,
+                0 if opcode == "POOL" else 9 * len(channels) * groups * isa.LANES,
+                -(-9 * len(channels) * groups * isa.LANES // DW_MACS),
+                columns * seen + REACH[opcode] + LANE_CYCLES,
+            )
+        )
+
+    def transfer(
+        self, opcode: str, name: str, tensor: str, channels: Sequence[int], addrs: Sequence[int],
+        first_word: int, words: int, *, region: str, ddr_offset: int, ddr_stride: int,
+        place: int | None,
+    ) -> None:  # fmt: skip
+        """LOAD or STORE: `words` words of each channel, planes evenly spaced on both sides.
+
+        ddr_offset: bytes, of the first channel's first word that moves; ddr_stride: words from one
+        channel to the next; place: that word's place in the scratch region (None elsewhere).
+        """
+        stride = addrs[1] - addrs[0] if len(addrs) > 1 else 0
+        assert all(b - a == stride for a, b in itertools.pairwise(addrs))
+        count = len(channels)
+        step = ddr_stride
+        if count > 1 and stride == words == ddr_stride and count * words < 1 << 16:
+            count, words_, stride, step = 1, count * words, 0, 0  # one long run
+        else:
+            words_ = words
+        inside = runs(addrs, words)
+        outside = np.zeros(0, np.int64)
+        if place is not None:
+            start = np.arange(len(channels)).reshape(-1, 1) * ddr_stride + np.arange(words)
+            outside = DDR_PLACE + place + start.ravel()
+        load = opcode == "LOAD"
+        moved = len(channels) * words
+        self.operations.append(
+            Operation(
+                opcode, name,
+                {"act_addr": addrs[0] & 0xFFFF, "words": words_, "runs": count,
+                 "act_stride": stride, "ddr_stride": step, "ddr_offset": ddr_offset,
+                 "region": isa.REGIONS[region]},
+                b"", outside if load else inside, inside if load else outside,
+                tensor if load else "", tuple(channels) if load else (),
+                tuple(addrs) if load else (), first_word, words,
+                ideal=2 * moved,
+                cycles=round(16 * moved / self.params.bytes_per_cycle) + TRANSFER_CYCLES,
+            )
+        )
+
+    def peak(self, node: Node, view: View) -> None:
+        """The scan of the logits; the candidates stay in the engine's list."""
+        geometry, groups = self.geometry(node, view, 1, view.width, (0, view.height))
+        block = [plane.addr for plane in view.planes]
+        scan = 6 * len(block) * groups
+        self.operations.append(
+            Operation(
+                "PEAK", node.name,
+                {"in_signed": 1, "classes": len(block), "hm": block[0], **geometry},
+                b"", runs(block, groups), np.array([LIST_PLACE]), ideal=scan, cycles=scan + 600,
+            )
+        )
+
+    def emit(self, node: Node, wh: View, reg: View) -> None:
+        """The candidates with their sizes and offsets, to the output region."""
+        w, h, x, y = (plane.addr for plane in (*wh.planes, *reg.planes))
+        self.operations.append(
+            Operation(
+                "EMIT", node.name, {"w": w, "h": h, "reg_x": x, "reg_y": y}, b"",
+                places([LIST_PLACE], runs([w, h, x, y], wh.words)), np.zeros(0, np.int64),
+                ideal=4 * isa.CANDIDATES, cycles=5 * isa.CANDIDATES + 100,
+            )
+        )
 
     def out_type(self, node: Node) -> int:
         name = str(self.graph.tensors[node.output].dtype)
@@ -237,6 +352,16 @@ class Encoder:
             "row_words": row_words,
         }
         return fields, groups
+
+
+def needed_rows(
+    opcode: str, stride: int, view: View, rows: tuple[int, int]
+) -> tuple[int, int]:
+    """The stored rows that output rows rows[0] .. rows[1]-1 are made of."""
+    reach = REACH[opcode]
+    low = max(stride * rows[0] - reach, 0)
+    high = min(stride * (rows[1] - 1) + reach, (view.height << view.up) - 1)
+    return low >> view.up, (high >> view.up) + 1
 
 
 def array_cycles(k_words: int, channels: int) -> int:

@@ -15,9 +15,12 @@ from hwflow.ops.types import int_type
 VIEW_OPS = ("slice", "concat", "shuffle", "upsample")
 
 
+IN_DDR = -1  # address of a plane that is not on chip
+
+
 @dataclass(frozen=True)
 class Plane:
-    """One channel of a stored map: which node made it, which of its channels, and where it lies."""
+    """One channel of a map: which node made it, which of its channels, and its word address."""
 
     tensor: str
     channel: int
@@ -38,67 +41,129 @@ class View:
     def words(self) -> int:
         return self.height * self.width // isa.LANES
 
+    @property
+    def on_chip(self) -> bool:
+        return all(plane.addr != IN_DDR for plane in self.planes)
+
+    def row(self, row: int) -> int:
+        """Word of a plane in which a stored row begins."""
+        return row * self.width // isa.LANES
+
 
 class Memory:
-    """First-fit allocation of the activation memory in words."""
+    """First-fit allocation of the activation memory in words.
+
+    What is given back is taken again as late as possible, the oldest first: so a new map seldom has
+    to wait for the last readers of the one whose place it takes.
+    """
 
     def __init__(self, words: int) -> None:
         self.words = words
         self.used: dict[int, int] = {}  # addr -> size
+        self.given: dict[int, int] = {}  # free again, in the order in which it was given back
         self.peak = 0
+
+    def copy(self) -> "Memory":
+        """A memory of the same state, to try something out."""
+        other = Memory(self.words)
+        other.used = dict(self.used)
+        return other
 
     def _gaps(self) -> Iterable[tuple[int, int]]:
         end = 0
-        for addr in sorted(self.used):
+        for addr, size in sorted([*self.used.items(), *self.given.items()]):
             if addr > end:
                 yield end, addr - end
-            end = addr + self.used[addr]
+            end = addr + size
         if end < self.words:
             yield end, self.words - end
 
     def fits(self, requests: Iterable[tuple[int, int]]) -> bool:
         """Whether all (count, size) requests could be allocated now, one after the other."""
-        gaps = [size for _, size in self._gaps()]
-        for count, size in requests:
-            for index, gap in enumerate(gaps):
-                take = min(count, gap // size)
-                gaps[index] -= take * size
-                count -= take
-            if count:
-                return False
+        trial = self.copy()
+        try:
+            for count, size in requests:
+                trial.take(count, size, "")
+        except ResourceError:
+            return False
         return True
 
     def take(self, count: int, size: int, node: str, contiguous: bool = False) -> list[int]:
-        """Addresses of `count` blocks of `size` words (one block after the other if contiguous)."""
-        if contiguous:
-            first = self.take(1, count * size, node)[0]
-            del self.used[first]
-            blocks = [first + i * size for i in range(count)]
-            self.used.update(dict.fromkeys(blocks, size))
-            return blocks
-        blocks = []
-        for start, gap in list(self._gaps()):
-            while gap >= size and len(blocks) < count:
-                blocks.append(start)
-                start, gap = start + size, gap - size
-        if len(blocks) < count:
-            used = sum(self.used.values())
-            raise ResourceError(
-                f"{node}: the engine's activation memory of {self.words} words has no room for "
-                f"{count} planes of {size} words ({used} words in use); a network of this size "
-                "needs row bands through DDR, which the engine compiler does not make yet"
-            )
+        """Addresses of `count` blocks of `size` words (one block after the other if contiguous).
+
+        Raises ResourceError, naming the node, when there is no room.
+        """
+        whole = (1, count * size) if contiguous else (count, size)
+        if count * size > self.words - sum(self.used.values()):
+            self.given.clear()
+        while (found := self._find(*whole)) is None:
+            if not self.given:
+                raise ResourceError(
+                    f"{node}: the engine's activation memory of {self.words} words has no room for "
+                    f"{count} planes of {size} words ({sum(self.used.values())} words in use); "
+                    "choose a smaller input or a board with more memory"
+                )
+            back = 0
+            while self.given and back < count * size:
+                back += self.given.pop(next(iter(self.given)))
+        blocks = [found[0] + i * size for i in range(count)] if contiguous else found
         self.used.update(dict.fromkeys(blocks, size))
         self.peak = max(self.peak, sum(self.used.values()))
         return blocks
 
+    def _find(self, count: int, size: int) -> list[int] | None:
+        blocks: list[int] = []
+        for start, gap in self._gaps():
+            fit = min(gap // size, count - len(blocks))
+            blocks += range(start, start + fit * size, size)
+            if len(blocks) == count:
+                return blocks
+        return None
+
     def give(self, addr: int) -> None:
-        del self.used[addr]
+        """Gives a block back."""
+        self.given[addr] = self.used.pop(addr)
+
+
+class Rotation:
+    """A buffer that is taken anew for each band: the last `depth` ones stay apart, so that one can
+    be filled while another is still read."""
+
+    def __init__(self, memory: Memory, depth: int = 2) -> None:
+        self.memory = memory
+        self.depth = depth
+        self.held: list[list[int]] = []
+
+    def take(self, count: int, size: int, node: str, contiguous: bool = False) -> list[int]:
+        """The next buffer, `count` blocks of `size` words; contiguous: one block if possible."""
+        if len(self.held) == self.depth:
+            self._drop()
+        while True:
+            for together in (True, False) if contiguous else (False,):
+                try:
+                    self.held.append(self.memory.take(count, size, node, together))
+                except ResourceError:
+                    continue
+                return self.held[-1]
+            if not self.held:
+                return self.memory.take(count, size, node)  # says what is missing
+            self._drop()
+
+    def _drop(self) -> None:
+        for addr in self.held.pop(0):
+            self.memory.give(addr)
+
+    def close(self) -> None:
+        """Gives all of it back."""
+        while self.held:
+            self._drop()
 
 
 def aliases(graph: Graph, node: Node, views: Mapping[str, View]) -> View | None:
     """The view of a node that only renames planes; None if the node computes."""
     inputs = [views[name] for name in node.inputs if name in views]
+    if len(inputs) < len(node.inputs):
+        return None  # inside of a chain
     if node.op == "slice":
         return _replace(inputs[0], inputs[0].planes[node.attrs.start : node.attrs.stop])
     if node.op == "concat":

@@ -9,8 +9,10 @@ from pathlib import Path
 from hwflow.emit import isa
 
 ARRAY_MACS = isa.LANES * isa.TILE_OC  # int4 multiplications a cycle in the array
-DW_MACS = 3 * isa.LANES  # multiplications a cycle in the depthwise lanes
-OP_CYCLES = 77  # filling and draining the pipeline, once an operation
+DW_MACS = 9 * isa.LANES  # multiplications a cycle in the depthwise lanes
+CONV_CYCLES = 77  # filling and draining the pipeline, once an operation
+LANE_CYCLES = 80
+TRANSFER_CYCLES = 70  # until the first word of a LOAD or STORE moves
 RING_SLACK = 32  # words of the ring that a tile must leave free
 SMAP_WORDS = 1024  # words of the dilation map
 ACC_BITS = 26  # accumulators of the array, as engine_pkg.sv
@@ -20,8 +22,9 @@ ACC_BITS = 26  # accumulators of the array, as engine_pkg.sv
 class EngineParams:
     """What the board's engine was built with (see boards/*.toml, [engine])."""
 
-    act_words: int = 24576  # activation memory, words of 16 bytes
-    stream_words: int = 4096  # ring for program and weights, words of 16 bytes
+    act_words: int = 28672  # activation memory, words of 16 bytes
+    stream_words: int = 4096  # ring of the array's stream, words of 16 bytes
+    bytes_per_cycle: float = 7.0  # of the DDR, for the order of the operations
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Step:
     tag: int
     opcode: str
     node: str
-    tensor: str  # tensor whose planes it writes; "" for END, PEAK
+    tensor: str  # tensor whose planes it writes on chip; "" if none
     channels: tuple[int, ...]  # channels of that tensor, in the order of `dst`
     dst: tuple[int, ...]  # word address of each channel's word 0 of this step
     first_word: int  # word of the plane that lands on `dst`
@@ -39,20 +42,28 @@ class Step:
     stream_words: int  # descriptor and payload
     macs: int
     ideal_cycles: int  # arithmetic bound of the unit that runs it
-    model_cycles: int | None  # docs/engine.md "Cycles"; None where data or the DDR decide
+    model_cycles: int | None  # docs/engine.md "Cycles"; None for HEAD and END
+    queue: str  # see isa.QUEUES
 
 
 @dataclass(frozen=True)
 class Program:
-    """The stream and everything a host or a check needs to know of it."""
+    """Both streams and everything a host or a check needs to know of them."""
 
-    stream: bytes
+    array_stream: bytes
+    lane_stream: bytes
     steps: tuple[Step, ...]
     peak_words: int
     input_shape: tuple[int, int, int]
     classes: int
     scales: Mapping[str, float]
     hash: str
+    scratch_bytes: int  # of DDR, for maps that do not fit on chip
+
+    @property
+    def stream(self) -> bytes:
+        """What the host puts into memory: the array's stream, then the lanes'."""
+        return self.array_stream + self.lane_stream
 
     def layout(self) -> dict[str, object]:
         """What the host needs beside the stream (JSON)."""
@@ -62,12 +73,15 @@ class Program:
             "input_shape": list(self.input_shape),
             "classes": self.classes,
             "scales": dict(self.scales),
-            "stream_bytes": len(self.stream),
+            "stream_bytes": len(self.array_stream),
+            "lane_bytes": len(self.lane_stream),
+            "scratch_bytes": self.scratch_bytes,
             "peak_act_words": self.peak_words,
             "steps": [
                 {
                     "tag": s.tag,
                     "op": s.opcode,
+                    "queue": s.queue,
                     "node": s.node,
                     "macs": s.macs,
                     "ideal_cycles": s.ideal_cycles,

@@ -1,17 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Walks the nodes in order; cuts a layer pair where a map would not fit the activation memory."""
+"""Walks the nodes in order and gives each its memory: whole maps, or bands of rows.
 
-import hashlib
-from collections.abc import Callable, Mapping
+Maps that do not fit the activation memory go to DDR: when there is no room the largest map on chip
+is marked so and the walk begins anew. A first layer marked so is computed again for each band.
+"""
+
+import itertools
+import logging
 from dataclasses import dataclass, field
-from typing import Any
 
 from hwflow.emit import isa
-from hwflow.emit.engine.encode import Encoder
+from hwflow.emit.engine.bands import OUT_TILES, Bands
+from hwflow.emit.engine.chains import (
+    OPCODES,
+    Chain,
+    Plan,
+    aligned,
+    bands_of,
+    chain_at,
+    is_dilation,
+    middle_view,
+    plans,
+    readers_of,
+)
+from hwflow.emit.engine.encode import Encoder, needed_rows
+from hwflow.emit.engine.first_layer import FirstLayer, pool_behind
+from hwflow.emit.engine.order import arrange
 from hwflow.emit.engine.planes import (
+    IN_DDR,
     VIEW_OPS,
     Memory,
     Plane,
+    Rotation,
     View,
     aliases,
     count_uses,
@@ -20,8 +40,10 @@ from hwflow.emit.engine.planes import (
 from hwflow.emit.engine.program import SMAP_WORDS, EngineParams, Program
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
-from hwflow.ops.maxpool import MaxpoolAttrs
 from hwflow.ops.types import int_type
+
+LOG = logging.getLogger(__name__)
+PRESSURE = 0.5  # how much of a transfer's time counts: most of it passes while the array works
 
 
 @dataclass
@@ -31,294 +53,323 @@ class Scheduler:
     graph: Graph
     encoder: Encoder
     memory: Memory
+    apart: frozenset[str]  # maps that live in DDR
     views: dict[str, View] = field(default_factory=dict)
     uses: dict[tuple[str, int], int] = field(default_factory=dict)  # plane -> reads still to come
     done: set[str] = field(default_factory=set)
+    homes: dict[str, tuple[str, int]] = field(default_factory=dict)  # map in DDR -> region, word
+    computed: dict[str, FirstLayer] = field(default_factory=dict)  # made anew for each band
+    scratch_words: int = 0
+
+    # ---- places of maps
 
     def store(self, node: Node) -> View:
-        """Allocates the output of a node and makes its view."""
+        """Gives the output of a node its place and makes its view."""
         tensor = self.graph.tensors[node.output]
-        # the peak finder walks the planes of its inputs as one block
-        contiguous = any(c.op == "peaks" for c in self.graph.consumers(node.output))
         channels, height, width = tensor.shape
-        if height * width % isa.LANES:
+        if height * width % isa.LANES or width % 8:
             raise GraphError(
-                f"{node.name}: planes of {height}x{width}; the engine takes planes that are a "
-                "multiple of 16 pixels. Choose another input size, or use the HLS backend"
+                f"{node.name}: planes of {height}x{width}; the engine takes widths that are a "
+                "multiple of 8 and planes that are a multiple of 16 pixels. Choose another input "
+                "size, or use the HLS backend"
             )
         words = height * width // isa.LANES
-        addrs = self.memory.take(channels, words, node.name, contiguous)
+        if node.output in self.apart:
+            self.homes[node.output] = ("scratch", self.scratch_words)
+            self.scratch_words += -(-channels * words // 8) * 8
+            addrs = [IN_DDR] * channels
+        else:
+            # the peak finder walks the planes of its logits as one block
+            block = any(c.op == "peaks" for c in self.graph.consumers(node.output))
+            addrs = self.memory.take(channels, words, node.name, block)
         planes = tuple(Plane(node.output, c, a) for c, a in enumerate(addrs))
         self.views[node.output] = View(planes, height, width, int_type(tensor).signed)
         return self.views[node.output]
 
-    def need(self, tensor: str) -> tuple[int, int]:
-        channels, height, width = self.graph.tensors[tensor].shape
-        return channels, -(-height * width // isa.LANES)
-
-    def finish(self, node: Node) -> None:
-        """Marks a node as run and frees the planes that nobody will read again."""
-        self.done.add(node.name)
-        for name in node.inputs:
-            for plane in self.views[name].planes if name in self.views else ():
-                self.release(plane)
-        if node.output in self.views:
-            for plane in self.views[node.output].planes:
-                if not self.uses.get((plane.tensor, plane.channel)):
-                    self.memory.give(plane.addr)
-
-    def release(self, plane: Plane) -> None:
-        key = (plane.tensor, plane.channel)
-        self.uses[key] -= 1
-        if not self.uses[key]:
-            self.memory.give(plane.addr)
-
-    def only_consumer(self, tensor: str, op: str) -> Node | None:
-        """The one node of kind `op` that reads the tensor, if nothing else does."""
-        readers = self.graph.consumers(tensor)
-        if len(readers) == 1 and readers[0].op == op and tensor not in self.graph.outputs:
-            return readers[0]
-        return None
-
-    def run(self, node: Node) -> None:
-        if node.name in self.done:
-            return
-        handlers: Mapping[str, Callable[[Node], None]] = {
-            "conv": self.first_layer,
-            "pw": self.run_pw,
-            "dw": self.run_dw,
-            "deform_dw": self.run_deform,
-            "maxpool": self.run_pool,
-            "peaks": self.run_peaks,
-        }
-        handlers[node.op](node)
-
-    def load_input(self, name: str) -> None:
-        """Brings an input on chip whole, unless only a first layer reads it (band by band)."""
-        if all(node.op == "conv" for node in self.graph.consumers(name)):
-            return
+    def begin(self, name: str) -> None:
+        """An input of the network: its planes lie in the image region one after the other."""
         tensor = self.graph.tensors[name]
         channels, height, width = tensor.shape
-        words = height * width // isa.LANES
         if height * width % isa.LANES or width % 8:
             raise GraphError(
                 f"{name}: planes of {height}x{width}; the engine takes widths that are a multiple "
                 "of 8 and planes that are a multiple of 16 pixels"
             )
-        addrs = self.memory.take(channels, words, name)
-        planes = tuple(Plane(name, c, a) for c, a in enumerate(addrs))
+        planes = tuple(Plane(name, c, IN_DDR) for c in range(channels))
+        self.homes[name] = ("image", 0)
         self.views[name] = View(planes, height, width, int_type(tensor).signed)
-        for plane in planes:
-            self.load(name, plane.channel, plane.addr, 0, words)
 
-    def load(self, name: str, channel: int, addr: int, first_word: int, words: int) -> None:
-        """Part of an input plane from the image region, where planes lie one after the other."""
-        _, height, width = self.graph.tensors[name].shape
-        self.encoder.emit(
-            "LOAD", f"load.{name}", tensor=name, channels=[channel], dst=[addr],
-            first_word=first_word, words=words, ideal=2 * words, model=None, act_addr=addr,
-            words_=words, ddr_offset=channel * height * width + first_word * isa.LANES,
-            region=isa.REGIONS["image"],
+    def bring(
+        self, view: View, which: range, rows: tuple[int, int], rotation: Rotation, node: Node
+    ) -> list[int]:
+        """Where row 0 of each plane would lie if all of it were on chip; `rows` really are."""
+        if view.planes and view.planes[0].tensor in self.computed:
+            return self.computed[view.planes[0].tensor].rows(rows, rotation)
+        first, words = view.row(rows[0]), view.row(rows[1]) - view.row(rows[0])
+        addrs = {i: view.planes[i].addr for i in which}
+        far = sorted((view.planes[i].tensor, view.planes[i].channel, i)
+                     for i in which if addrs[i] == IN_DDR)  # fmt: skip
+        if far:
+            block = rotation.take(len(far), words, node.name, contiguous=True)
+            start = 0
+            for end in range(1, len(far) + 1):
+                tensor, channel, _ = far[start]
+                if (end < len(far) and far[end][:2] == (tensor, channel + end - start)
+                        and even(block[start : end + 1])):  # fmt: skip
+                    continue
+                self.move("LOAD", tensor, range(channel, channel + end - start), block[start:end],
+                          first, words, view.words)  # fmt: skip
+                start = end
+            addrs.update((i, addr - first) for (_, _, i), addr in zip(far, block, strict=True))
+        return [addrs[i] for i in which]
+
+    def move(
+        self, opcode: str, tensor: str, channels: range, addrs: list[int], first: int, words: int,
+        plane_words: int,
+    ) -> None:  # fmt: skip
+        """Words `first` .. first + words - 1 of each channel, to or from the map's home in DDR."""
+        region, home = self.homes[tensor]
+        start = home + channels[0] * plane_words + first
+        self.encoder.transfer(
+            opcode, f"{opcode.lower()}.{tensor}", tensor, channels, addrs, first, words,
+            region=region, ddr_offset=16 * start, ddr_stride=plane_words,
+            place=start if region == "scratch" else None,
         )  # fmt: skip
 
-    def store_outputs(self) -> None:
-        """Outputs go to the output region plane after plane, unless candidates stand there."""
-        offset = 0
-        for name in stored_outputs(self.graph):
-            view = self.views[name]
-            if view.up:
-                raise GraphError(f"{name}: an upsampled output; end the network before upsampling")
-            for plane in view.planes:
-                self.encoder.emit(
-                    "STORE", f"store.{name}", act_addr=plane.addr, words_=view.words,
-                    ddr_offset=offset, region=isa.REGIONS["output"], ideal=2 * view.words,
-                    model=None,
-                )  # fmt: skip
-                offset += view.words * isa.LANES
+    def target(
+        self, out: View, channels: range, rows: tuple[int, int], rotation: Rotation, node: Node
+    ) -> list[int]:
+        """Where the words of rows[0] of some output channels go: their planes, or a buffer."""
+        first, words = out.row(rows[0]), out.row(rows[1]) - out.row(rows[0])
+        if out.planes[0].addr == IN_DDR:
+            return rotation.take(len(channels), words, node.name, contiguous=True)
+        return [out.planes[c].addr + first for c in channels]
 
-    def first_layer(self, node: Node) -> None:
-        """The dense convolution on the image, in row bands, with the max pool behind it."""
-        if node.inputs[0] not in self.graph.inputs:
-            raise GraphError(
-                f"{node.name}: a dense {node.attrs.kernel}x{node.attrs.kernel} convolution is run "
-                "on the network's input only; use depthwise + 1x1 here, or the HLS backend"
-            )
-        if node.attrs.kernel != 3 or node.attrs.pad != 1 or node.attrs.stride not in (2, 4):
-            raise GraphError(
-                f"{node.name}: the engine runs a first layer of 3x3, padding 1, stride 2 or 4"
-            )
-        pool = self.only_consumer(node.output, "maxpool")
-        if pool is not None and pool.attrs != MaxpoolAttrs(3, 2, 1):
-            pool = None  # runs by itself, if at all
-        target = pool or node
-        out_view = self.store(target)
-        in_c, in_h, in_w = self.graph.tensors[node.inputs[0]].shape
-        out_c, out_h, out_w = self.graph.tensors[node.output].shape
-        rows_total, row_step = out_view.height, node.attrs.stride
-        for bands in range(1, rows_total + 1):
-            rows = -(-rows_total // bands)
-            conv_rows = 2 * rows + 1 if pool else rows
-            image_rows = row_step * (conv_rows - 1) + 3
-            requests = [(in_c, image_rows * in_w // isa.LANES)]
-            if pool:
-                requests.append((out_c, conv_rows * out_w // isa.LANES))
-            if self.memory.fits(requests):
-                break
-        else:
-            raise ResourceError(f"{node.name}: no row band fits the engine's activation memory")
-        image = self.memory.take(*requests[0], node.name)
-        conv_buf = self.memory.take(*requests[1], node.name) if pool else []
-        for first in range(0, rows_total, rows):
-            last = min(first + rows, rows_total)
-            c0, c1 = (max(2 * first - 1, 0), min(2 * last, out_h)) if pool else (first, last)
-            r0 = max(row_step * c0 - 1, 0)
-            r1 = min(row_step * (c1 - 1) + 2, in_h)
-            src = [addr - r0 * in_w // isa.LANES for addr in image]
-            for c, addr in enumerate(image):
-                words = (r1 - r0) * in_w // isa.LANES
-                self.load(node.inputs[0], c, addr, r0 * in_w // isa.LANES, words)
-            image_view = View((), in_h, in_w, False)
-            geometry, groups = self.encoder.geometry(node, image_view, row_step, out_w, (c0, c1))
-            halves = (1, 2) if row_step == 4 else (0,)
-            columns, pick = [], []
-            for c in range(in_c):
-                for i in range(3):
-                    for j in range(3):
-                        for half in halves:
-                            columns.append((src[c], i, j, half))
-                            pick.append((c * 3 + i) * 3 + j)
-            weights = self.graph.const(node, "weight").reshape(out_c, -1)[:, pick]
-            channels = range(out_c)
-            offset = c0 * out_w // isa.LANES
-            dst = conv_buf if pool else [p.addr + offset for p in out_view.planes]
-            geometry.pop("groups")
-            self.encoder.conv(
-                node, columns, weights, channels, dst, groups=groups, first_word=offset,
-                macs=out_c * in_c * 9 * groups * isa.LANES, geometry=geometry,
-                signed=int_type(self.graph.tensors[node.inputs[0]]).signed,
-            )  # fmt: skip
-            if pool:
-                conv_view = View((), out_h, out_w, int_type(self.graph.tensors[node.output]).signed)
-                pool_offset = first * out_view.width // isa.LANES
-                self.encoder.depthwise(
-                    pool, "POOL", conv_view, [a - offset for a in conv_buf], channels,
-                    [p.addr + pool_offset for p in out_view.planes], (first, last),
-                )  # fmt: skip
-        for addr in [*image, *conv_buf]:
-            self.memory.give(addr)
+    def send(
+        self, out: View, channels: range, rows: tuple[int, int], addrs: list[int], node: Node
+    ) -> None:
+        """Stores what `target` gave a buffer."""
+        if out.planes[0].addr != IN_DDR:
+            return
+        first, words = out.row(rows[0]), out.row(rows[1]) - out.row(rows[0])
+        start = 0
+        for end in range(1, len(channels) + 1):
+            if end == len(channels) or not even(addrs[start : end + 1]):
+                self.move("STORE", node.output, channels[start:end], addrs[start:end], first,
+                          words, out.words)  # fmt: skip
+                start = end
+
+    def release(self, node: Node) -> None:
+        """Frees the planes that nobody reads after this node."""
+        for name in node.inputs:
+            for plane in self.views[name].planes if name in self.views else ():
+                key = (plane.tensor, plane.channel)
+                self.uses[key] -= 1
+                if not self.uses[key] and plane.addr != IN_DDR:
+                    self.memory.give(plane.addr)
+
+    def finish(self, node: Node) -> None:
+        """Marks a node as run; logits go to the peak finder at once."""
         self.done.add(node.name)
-        self.done.add(target.name)
+        if node.output not in self.views:
+            return
+        for plane in self.views[node.output].planes:
+            if not self.uses.get((plane.tensor, plane.channel)) and plane.addr != IN_DDR:
+                self.memory.give(plane.addr)
+        for reader in self.graph.consumers(node.output):
+            if reader.op == "peaks" and reader.inputs[0] == node.output:
+                self.scan(reader)
 
-    def run_pool(self, node: Node) -> None:
-        if (node.attrs.kernel, node.attrs.pad) != (3, 1):
-            raise GraphError(
-                f"{node.name}: a max pool of {node.attrs.kernel}x{node.attrs.kernel}, padding "
-                f"{node.attrs.pad}; the engine runs 3x3 with padding 1. Use the HLS backend"
-            )
-        view = self.views[node.inputs[0]]
-        out = self.store(node)
-        planes = [p.addr for p in view.planes]
-        dst = [p.addr for p in out.planes]
-        self.encoder.depthwise(node, "POOL", view, planes, range(len(dst)), dst, (0, out.height))
-        self.finish(node)
+    # ---- nodes
+
+    def run(self, node: Node) -> None:
+        if node.name in self.done:
+            return
+        chain = chain_at(self.graph, node, self.apart)
+        if node.op == "conv":
+            self.run_first(node)
+        elif node.op == "peaks":
+            self.run_peaks(node)
+        elif chain is not None:
+            x = self.views[chain.first.inputs[0]]
+            self.run_chains(self.together(chain, x), x)
+        else:
+            self.run_pw(node)
+
+    def together(self, chain: Chain, x: View) -> list[Chain]:
+        """The chain, with others that read the same map when that map has to be brought on chip."""
+        if x.on_chip:
+            return [chain]
+        others = self.chains_of(chain.first.inputs[0])
+        return others if chain.name in {other.name for other in others} else [chain]
+
+    def chains_of(self, tensor: str) -> list[Chain]:
+        """All chains that read a tensor, if they may run band by band together; else none."""
+        readers = readers_of(self.graph, tensor)
+        found = [chain_at(self.graph, n, self.apart) for n in readers]
+        chains = [c for c in found if c is not None and c.first.inputs[0] == tensor]
+        heads = {n for node in self.graph.nodes if node.op == "peaks" for n in node.inputs}
+        shapes = {self.graph.tensors[c.middle.output].shape[1:] for c in chains}
+        if len(chains) < len(readers) or len(shapes) > 1:
+            return []
+        return [] if any(c.last.output in heads for c in chains) else chains
+
+    def run_first(self, node: Node) -> None:
+        """The dense convolution on the image, with the max pool behind it."""
+        layer = FirstLayer(
+            self.graph, self.encoder, self.memory, self.bring, node, pool_behind(self.graph, node),
+            self.views[node.inputs[0]],
+        )  # fmt: skip
+        self.done.update(n.name for n in layer.nodes)
+        name = layer.last.output
+        if name in self.apart:
+            if not self.chains_of(name):
+                raise ResourceError(f"{node.name}: its map does not fit the activation memory")
+            channels, height, width = self.graph.tensors[name].shape
+            planes = tuple(Plane(name, c, IN_DDR) for c in range(channels))
+            signed = int_type(self.graph.tensors[name]).signed
+            self.views[name] = View(planes, height, width, signed)
+            self.computed[name] = layer
+            return
+        layer.whole(self.store(layer.last))
+        layer.close()
+        self.release(node)
+        for done in layer.nodes:
+            self.finish(done)
 
     def run_pw(self, node: Node) -> None:
-        view = self.input_of(node)
-        src = [p.addr for p in view.planes]
-        channels, size = self.need(node.output)
-        follower = self.only_consumer(node.output, "dw")
-        if follower is not None and not self.memory.fits(
-            [(channels, size), self.need(follower.output)]
-        ):
-            spare = [n for n in range(isa.TILE_OC, channels, isa.TILE_OC)
-                     if self.memory.fits([self.need(follower.output), (n, size)])]  # fmt: skip
-            if spare:
-                self.channel_split(node, follower, view, max(spare))
-                return
+        """A 1x1 layer by itself."""
+        if node.op != "pw":
+            raise GraphError(f"the engine does not run: {node.name} ({node.op})")
+        x = self.views[node.inputs[0]]
+        self.check_stored(node, x)
         out = self.store(node)
-        dst = [p.addr for p in out.planes]
-        self.encoder.pointwise(node, src, range(channels), dst, view.words, 0, view.signed)
+        channels, height, width = self.graph.tensors[node.output].shape
+        inputs, outputs = Rotation(self.memory), Rotation(self.memory)
+        some = OUT_TILES * isa.TILE_OC if out.planes[0].addr == IN_DDR else channels
+        parts = [range(c, min(c + some, channels)) for c in range(0, channels, some)]
+        far = sum(plane.addr == IN_DDR for plane in x.planes)
+        step = 2 if width == 8 else 1
+        for count in range(1, height + 1):
+            bands = bands_of(height, count, step)
+            words = out.row(bands[0][1])
+            requests = [(2 * far, words)] if far else []
+            requests += [(2 * some, words)] if some < channels else []
+            if self.memory.fits(requests) and (not far or count >= 4 or height < 4 * step):
+                break
+        for rows in bands:
+            src = self.bring(x, range(len(x.planes)), rows, inputs, node)
+            src = [s + x.row(rows[0]) for s in src]
+            for part in parts:
+                dst = self.target(out, part, rows, outputs, node)
+                self.encoder.pointwise(node, src, part, dst, rows, x)
+                self.send(out, part, rows, dst, node)
+        inputs.close()
+        outputs.close()
+        self.release(node)
         self.finish(node)
 
-    def input_of(self, node: Node) -> View:
-        view = self.views[node.inputs[0]]
-        if view.up:
+    def check_stored(self, node: Node, x: View) -> None:
+        if x.up:
             raise GraphError(
                 f"{node.name}: a 1x1 convolution reads an upsampled map; the lowering pass that "
                 "moves it before the upsampling has to run first"
             )
-        return view
 
-    def channel_split(self, node: Node, follower: Node, view: View, step: int) -> None:
-        """1x1 then depthwise, `step` channels at a time, through one small buffer."""
-        channels, size = self.need(node.output)
-        _, height, width = self.graph.tensors[node.output].shape
-        signed = int_type(self.graph.tensors[node.output]).signed
-        out = self.store(follower)
-        buffer = self.memory.take(min(step, channels), size, node.name)
-        src = [p.addr for p in view.planes]
-        for first in range(0, channels, step):
-            some = range(first, min(first + step, channels))
-            part = buffer[: len(some)]
-            self.encoder.pointwise(node, src, some, part, view.words, 0, view.signed)
-            dst = [out.planes[c].addr for c in some]
-            self.encoder.depthwise(
-                follower, "DW", View((), height, width, signed), part, some, dst, (0, out.height)
+    def run_chains(self, chains: list[Chain], x: View) -> None:
+        """Chains on one map, band by band together, cut the fastest way that fits."""
+        for chain in chains:
+            self.check_chain(chain, x)
+        far = sum(plane.addr == IN_DDR for plane in x.planes)
+        found = plans(self.graph, chains, x, far, self.apart)
+        if len(chains) > 1:
+            found = [plan for plan in found if plan.bands > 1]
+        best = found[0].cost
+        plan = next((plan for plan in found if self.fits(chains, x, plan)), None)
+        if plan is None:
+            raise ResourceError(f"{chains[0].name}: no band of rows fits the activation memory")
+        self.relieve(plan.cost - best)
+        LOG.debug("%s: %s", [chain.name for chain in chains], plan)
+        Bands(self, chains, x, plan).run()
+
+    def relieve(self, loss: float) -> None:
+        """Sends the largest map on chip to DDR when its room is worth the transfers.
+
+        Raises _Marked to have the walk begin anew with the map marked.
+        """
+        found = self.live()
+        if found:
+            name = max(found, key=lambda name: (found[name], name))
+            if loss > PRESSURE * 2 * found[name] * 16 / self.encoder.params.bytes_per_cycle:
+                raise _Marked(name)
+
+    def fits(self, chains: list[Chain], x: View, plan: Plan) -> bool:
+        """Whether the buffers of a plan find room, and the results."""
+        memory = self.memory.copy()
+        far = sum(plane.addr == IN_DDR for plane in x.planes)
+        layer = self.computed.get(x.planes[0].tensor)
+        try:
+            rows_in, words_in = 0, 0
+            for chain in chains:
+                channels, height, width = self.graph.tensors[chain.middle.output].shape
+                view = middle_view(self.graph, chain, x)
+                bands = bands_of(height, plan.bands, 2 if width == 8 else 1)
+                spans = [aligned(view, needed_rows(chain.opcode, chain.stride, view, b))
+                         for b in bands]  # fmt: skip
+                words = max(view.row(high) - view.row(low) for low, high in spans)
+                rows_in = max(rows_in, *(high - low for low, high in spans))
+                words_in = max(words_in, words)
+                row_words = max(width * (b[1] - b[0]) // isa.LANES for b in bands)
+                out_c, out_h, out_w = self.graph.tensors[chain.last.output].shape
+                result = (out_c, out_h * out_w // isa.LANES)
+                outside = chain.last.output in self.apart
+                if plan.bands > 1 and not outside:
+                    memory.take(*result, "trial")
+                if chain.after:
+                    memory.take(plan.depth * channels, row_words, "trial")
+                if outside:
+                    memory.take(2 * min(OUT_TILES * isa.TILE_OC, out_c), row_words, "trial")
+                taken = []
+                if chain.before and plan.whole:
+                    taken = memory.take(channels, view.words, "trial")
+                elif chain.before:
+                    count = 1 if plan.chunk >= channels else 2
+                    taken = memory.take(count * min(plan.chunk, channels), words, "trial")
+                if plan.bands == 1 and not outside and not far:
+                    for addr in taken:
+                        memory.give(addr)
+                    for plane in x.planes if chain.after else ():
+                        if self.uses[(plane.tensor, plane.channel)] == 1:
+                            memory.give(plane.addr)
+                    memory.take(*result, "trial")
+                elif plan.bands == 1 and not outside:
+                    memory.take(*result, "trial")
+            if layer is not None:
+                layer.reserve(memory, rows_in, plan.ahead)
+            elif far:
+                at_once = len(chains) > 1 or chains[0].before is not None
+                count = plan.ahead * (far if at_once else min(far, plan.chunk))
+                memory.take(count, words_in, "trial")
+        except ResourceError:
+            return False
+        return True
+
+    def check_chain(self, chain: Chain, x: View) -> None:
+        node = chain.middle
+        if chain.before is not None:
+            self.check_stored(chain.before, x)
+        if node.op == "maxpool" and (node.attrs.kernel, node.attrs.pad) != (3, 1):
+            raise GraphError(
+                f"{node.name}: a max pool of {node.attrs.kernel}x{node.attrs.kernel}, padding "
+                f"{node.attrs.pad}; the engine runs 3x3 with padding 1. Use the HLS backend"
             )
-        for addr in buffer:
-            self.memory.give(addr)
-        self.finish(node)
-        self.done.add(follower.name)
-
-    def run_dw(self, node: Node) -> None:
-        view = self.views[node.inputs[0]]
-        src = [p.addr for p in view.planes]
-        channels, size = self.need(node.output)
-        follower = self.only_consumer(node.output, "pw")
-        if follower is not None and int_type(self.graph.tensors[follower.output]).bits == 3:
-            follower = None  # the dilation map is filled from its first word on, not by bands
-        if follower is not None and not self.memory.fits(
-            [(channels, size), self.need(follower.output)]
-        ):
-            self.row_split(node, follower, view)
+        if node.op != "deform_dw":
             return
-        out = self.store(node)
-        dst = [p.addr for p in out.planes]
-        self.encoder.depthwise(node, "DW", view, src, range(channels), dst, (0, out.height))
-        self.finish(node)
-
-    def row_split(self, node: Node, follower: Node, view: View) -> None:
-        """Depthwise then 1x1, a band of rows at a time, through one small buffer."""
-        channels, height, width = self.graph.tensors[node.output].shape
-        signed = int_type(self.graph.tensors[node.output]).signed
-        out = self.store(follower)
-        step = 2 if width == 8 else 1
-        bands = [n for n in range(step, height, step)
-                 if self.memory.fits([(channels, n * width // isa.LANES)])]  # fmt: skip
-        if not bands:
-            raise ResourceError(f"{node.name}: no row band fits the engine's activation memory")
-        count = -(-height // max(bands))
-        rows = -(-height // count // step) * step
-        buffer = self.memory.take(channels, rows * width // isa.LANES, node.name)
-        src = [p.addr for p in view.planes]
-        for first in range(0, height, rows):
-            last = min(first + rows, height)
-            offset, groups = first * width // isa.LANES, (last - first) * width // isa.LANES
-            self.encoder.depthwise(node, "DW", view, src, range(channels), buffer, (first, last))
-            dst = [p.addr + offset for p in out.planes]
-            self.encoder.pointwise(follower, buffer, range(len(dst)), dst, groups, offset, signed)
-        for addr in buffer:
-            self.memory.give(addr)
-        self.finish(node)
-        self.done.add(follower.name)
-
-    def run_deform(self, node: Node) -> None:
-        view = self.views[node.inputs[0]]
         scale = self.views[node.inputs[1]]
-        if (scale.height, scale.width, scale.up) != (view.height, view.width, view.up):
+        if (scale.height, scale.width, scale.up) != (x.height, x.width, x.up):
             raise GraphError(
                 f"{node.name}: the dilation map is stored as {scale.height}x{scale.width}, the "
-                f"sampled map as {view.height}x{view.width}; the engine walks both alike"
+                f"sampled map as {x.height}x{x.width}; the engine walks both alike"
             )
         if scale.words > SMAP_WORDS:
             raise ResourceError(
@@ -332,72 +383,150 @@ class Scheduler:
                 "dilation map; put that convolution right before this layer, or use the HLS "
                 "backend"
             )
-        out = self.store(node)
-        planes = [p.addr for p in view.planes]
-        dst = [p.addr for p in out.planes]
-        self.encoder.depthwise(node, "DDW", view, planes, range(len(dst)), dst, (0, out.height))
-        self.finish(node)
 
-    def run_peaks(self, node: Node) -> None:
-        hm, wh, reg = maps = [self.views[name] for name in node.inputs]
+    def scan(self, node: Node) -> None:
+        """The peak finder's first half, as soon as the logits are there."""
+        hm = self.views[node.inputs[0]]
         first = hm.planes[0].addr
         block = [first + i * hm.words for i in range(len(hm.planes))]
-        if any(v.up or not v.signed for v in maps) or [p.addr for p in hm.planes] != block:
+        if hm.up or not hm.signed or [p.addr for p in hm.planes] != block or hm.width % 16:
             raise GraphError(
-                f"{node.name}: the engine finds peaks in int8 maps as a layer made them, not "
-                "split, joined or upsampled; end each head with a convolution without ReLU"
+                f"{node.name}: the engine finds peaks in int8 maps as a layer made them, a "
+                "multiple of 16 pixels wide, not split, joined or upsampled; end each head with a "
+                "convolution without ReLU"
             )
-        geometry, groups = self.encoder.geometry(node, hm, 1, hm.width, (0, hm.height))
         if node.attrs.k != isa.CANDIDATES:
             raise GraphError(f"{node.name}: the engine keeps {isa.CANDIDATES} candidates, not "
                              f"{node.attrs.k}")  # fmt: skip
-        fields: Mapping[str, Any] = geometry  # of the descriptor: none is a parameter of emit
-        self.encoder.emit(
-            "PEAK", node.name, model=None, in_signed=1, classes=len(hm.planes),
-            hm=hm.planes[0].addr, w=wh.planes[0].addr, h=wh.planes[1].addr,
-            reg_x=reg.planes[0].addr, reg_y=reg.planes[1].addr,
-            ideal=6 * len(hm.planes) * groups, **fields,
-        )  # fmt: skip
-        self.finish(node)
+        self.encoder.peak(node, hm)
+        for plane in hm.planes:
+            self.uses[(plane.tensor, plane.channel)] -= 1
+            if not self.uses[(plane.tensor, plane.channel)]:
+                self.memory.give(plane.addr)
+
+    def run_peaks(self, node: Node) -> None:
+        """The candidates leave with their sizes and offsets."""
+        _, wh, reg = (self.views[name] for name in node.inputs)
+        if any(v.up or not v.signed for v in (wh, reg)):
+            raise GraphError(
+                f"{node.name}: the engine finds peaks in int8 maps as a layer made them, not "
+                "upsampled; end each head with a convolution without ReLU"
+            )
+        self.encoder.emit(node, wh, reg)
+        for plane in (*wh.planes, *reg.planes):
+            self.uses[(plane.tensor, plane.channel)] -= 1
+            if not self.uses[(plane.tensor, plane.channel)]:
+                self.memory.give(plane.addr)
+        self.done.add(node.name)
+
+    def store_outputs(self) -> None:
+        """Outputs go to the output region plane after plane, unless candidates stand there."""
+        offset = 0
+        for name in stored_outputs(self.graph):
+            view = self.views[name]
+            if view.up:
+                raise GraphError(f"{name}: an upsampled output; end the network before upsampling")
+            for plane in view.planes:
+                self.encoder.transfer(
+                    "STORE", f"store.{name}", name, [plane.channel], [plane.addr], 0, view.words,
+                    region="output", ddr_offset=offset, ddr_stride=0, place=None,
+                )  # fmt: skip
+                offset += view.words * isa.LANES
+
+    def live(self) -> dict[str, int]:
+        """The maps on chip that may go to DDR, with their words."""
+        fixed = {n for node in self.graph.nodes if node.op == "peaks" for n in node.inputs}
+        fixed |= set(self.graph.inputs) | set(stored_outputs(self.graph))
+        found = {}
+        for name, view in self.views.items():
+            node = self.graph.producer(name)
+            if node is None or node.op in VIEW_OPS or name in fixed:
+                continue
+            if is_dilation(self.graph, node):
+                continue
+            if any(p.addr != IN_DDR and self.uses.get((p.tensor, p.channel)) for p in view.planes):
+                found[name] = len(view.planes) * view.words
+        return found
+
+    def victim(self, node: Node) -> str | None:
+        """The largest map that may go to DDR so that there is room for a node."""
+        found = self.live()
+        chain = chain_at(self.graph, node, self.apart)
+        last = chain.last if chain else node
+        fixed = {n for node in self.graph.nodes if node.op == "peaks" for n in node.inputs}
+        if last.op != "peaks" and last.output not in fixed | self.apart | set(self.graph.outputs):
+            channels, height, width = self.graph.tensors[last.output].shape
+            if not is_dilation(self.graph, last):
+                found[last.output] = channels * height * width // isa.LANES
+        return max(found, key=lambda name: (found[name], name), default=None)
+
+
+class _Marked(ResourceError):
+    """The walk begins anew with one more map in DDR."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def even(addrs: list[int]) -> bool:
+    """Whether planes are evenly spaced, as a transfer needs them."""
+    return len({b - a for a, b in itertools.pairwise(addrs)}) <= 1
 
 
 def compile_graph(graph: Graph, params: EngineParams | None = None) -> Program:
-    """The program of a lowered detector.
+    """The program of a lowered network.
 
     Raises GraphError for what the engine cannot run (naming the node and the way out) and
-    ResourceError when the maps do not fit its activation memory.
+    ResourceError when it does not fit its memories.
     """
     params = params or EngineParams()
-    scheduler = Scheduler(
-        graph, Encoder(graph, params), Memory(params.act_words), uses=count_uses(graph)
-    )
-    known = ("conv", "pw", "dw", "deform_dw", "maxpool", "peaks", *VIEW_OPS)
+    known = ("conv", "pw", *OPCODES, "peaks", *VIEW_OPS)
     foreign = [f"{n.name} ({n.op})" for n in graph.nodes if n.op not in known]
     if foreign:
         raise GraphError(f"the engine does not run: {', '.join(foreign)}; use the HLS backend")
-    for name in graph.inputs:
-        scheduler.load_input(name)
-    for node in graph.nodes:
-        if node.op in VIEW_OPS:
-            view = aliases(graph, node, scheduler.views)
-            assert view is not None
-            scheduler.views[node.output] = view
-            continue
-        scheduler.run(node)
-    scheduler.store_outputs()
-    scheduler.encoder.emit("END", "end")
-    body = b"".join(scheduler.encoder.words)
-    digest = hashlib.sha256(body)
-    head = isa.descriptor(
-        "HEAD", 0xFFF, "head", isa_version=isa.ISA_VERSION, magic=isa.MAGIC,
-        hash=int.from_bytes(digest.digest()[:8], "little"),
-    )  # fmt: skip
+    apart: frozenset[str] = frozenset()
+    while True:
+        scheduler = Scheduler(
+            graph, Encoder(graph, params), Memory(params.act_words), apart, uses=count_uses(graph)
+        )
+        victim = _walk(scheduler)
+        if victim is None:
+            break
+        LOG.info("%s goes to DDR", victim)
+        apart |= {victim}
+    queues = arrange(scheduler.encoder.operations)
     peaks = [n for n in graph.nodes if n.op == "peaks"]
     classes = graph.tensors[peaks[0].inputs[0]].shape[0] if peaks else 0
     heads = [key.removeprefix("output.") for key in graph.meta if key.startswith("output.")]
     scales = {head: float(graph.meta[f"scale.{head}"]) for head in heads}
     shape = graph.tensors[graph.inputs[0]].shape
     return Program(
-        head + body, tuple(scheduler.encoder.steps), scheduler.memory.peak,
-        (shape[0], shape[1], shape[2]), classes, scales, digest.hexdigest(),
+        queues.array, queues.lanes, queues.steps, scheduler.memory.peak,
+        (shape[0], shape[1], shape[2]), classes, scales, queues.digest,
+        16 * scheduler.scratch_words,
     )  # fmt: skip
+
+
+def _walk(scheduler: Scheduler) -> str | None:
+    """Schedules every node; returns a map that has to go to DDR when there is no room."""
+    graph = scheduler.graph
+    for name in graph.inputs:
+        scheduler.begin(name)
+    for node in graph.nodes:
+        if node.op in VIEW_OPS:
+            view = aliases(graph, node, scheduler.views)
+            if view is not None:
+                scheduler.views[node.output] = view
+            continue
+        try:
+            scheduler.run(node)
+        except _Marked as marked:
+            return marked.name
+        except ResourceError:
+            victim = scheduler.victim(node)
+            if victim is None:
+                raise
+            return victim
+    scheduler.store_outputs()
+    return None
