@@ -9,7 +9,6 @@ import pytest
 from hwflow import interp
 from hwflow.emit import engine, isa
 from hwflow.sim.engine import simulate
-from hwflow.stages.hardware import stream_traffic
 from tests.engine_graphs import KINDS, small_network
 from tests.graphs import random_image
 
@@ -26,15 +25,16 @@ def test_network(kind: str, stall_percent: int, tmp_path: Path) -> None:
     images = [random_image(shape, seed).astype(np.uint8) for seed in (1, 2)]
     size = int(np.prod(graph.tensors["last"].shape))
     result = simulate(
-        program.stream, images, tmp_path, stall_percent=stall_percent, output_bytes=size
-    )
+        program.stream, images, tmp_path, layout=program.layout(),
+        stall_percent=stall_percent, output_bytes=size,
+    )  # fmt: skip
     for image, frame in zip(images, result.frames, strict=True):
         expected = interp.run(graph, {"image": image}, keep=True)
         engine.check_trace(program, graph, frame.tags, frame.addrs, frame.data, expected)
         stored = frame.output.view(np.int8).reshape(graph.tensors["last"].shape)
         assert np.array_equal(stored, expected["last"])
         # the traffic that reports give each layer adds up to what the engine counted
-        assert sum(stream_traffic(program.stream).values()) == frame.rd_bytes + frame.wr_bytes
+        assert sum(s.ddr_bytes for s in program.steps) == frame.rd_bytes + frame.wr_bytes
 
 
 def test_cycles_follow_the_model(tmp_path: Path) -> None:
@@ -43,7 +43,9 @@ def test_cycles_follow_the_model(tmp_path: Path) -> None:
         graph = small_network(kind, SEED)
         program = engine.compile_graph(graph)
         image = random_image(graph.tensors["image"].shape, 3).astype(np.uint8)
-        frame = simulate(program.stream, [image], tmp_path / kind).frames[0]
+        frame = simulate(
+            program.stream, [image], tmp_path / kind, layout=program.layout()
+        ).frames[0]
         for step in program.steps:
             if step.model_cycles:
                 cycles = frame.cycles_per_tag[step.tag]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwflow import boards
 from hwflow.build import Context, Outcome
-from hwflow.errors import GraphError, ResourceError, VerifyError
+from hwflow.errors import GraphError, VerifyError
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import write_json
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
     from hwflow.boards import Board
     from hwflow.emit.engine import EngineParams, Program
-    from hwflow.emit.isa import Field
     from hwflow.ir import Graph
+    from hwflow.sim.engine import FrameResult
 
 HEADS = ("hm", "wh", "reg")
-SPILLING = ("c", "d", "e")  # their maps do not fit the engine's activation memory in one piece
 
 
 def engine_params(board: Board) -> EngineParams:
     """The engine as this board is given it."""
     from hwflow.emit.engine import EngineParams
 
-    return EngineParams(board.engine.act_words, board.engine.stream_words)
+    return EngineParams(
+        board.engine.act_words, board.engine.stream_words, min(board.bytes_per_cycle, 8.0)
+    )
 
 
 def hls(ctx: Context) -> Outcome:
@@ -76,13 +77,6 @@ def rtl(ctx: Context) -> Outcome:
             if options.file is None:
                 raise
             return Outcome("", True, f"the engine does not run this network: {error}")
-        except ResourceError as error:
-            if options.config in SPILLING:
-                return Outcome(
-                    "", True, f"the engine runs no row bands yet, which config {options.config} "
-                    f"needs: {error}"
-                )
-            raise
         program.save(ctx.work if name == "main" else ctx.work / name)
         made.append(
             f"{name}: {len(program.steps)} descriptors, {len(program.stream):,} bytes, "
@@ -199,7 +193,7 @@ def run_frames(
             f"labels{number}": labels,
         }
     first = result.frames[0]
-    layers = layer_rows(program, graph, first.cycles_per_tag, len(first.candidates))
+    layers = layer_rows(program, graph, first)
     return Run(
         name, len(batch), tensors + len(peaks), tuple(frame.cycles for frame in result.frames),
         graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,
@@ -225,17 +219,18 @@ def performance(board: Board, run: Run) -> dict[str, object]:
 
 
 def layer_rows(
-    program: Program, graph: Graph, cycles: Mapping[int, int], candidates: int
+    program: Program, graph: Graph, frame: FrameResult
 ) -> list[dict[str, Any]]:
-    """One row a node in order of execution: cycles of its descriptors, and its DDR traffic.
+    """One row a node in the order in which they began: cycles, place in time, DDR traffic.
 
     The traffic is that of the program: its descriptors, weights and records, the words of LOAD and
     STORE, and 16 bytes for each candidate.
     """
     nodes = {node.name: node for node in graph.nodes}
-    traffic = stream_traffic(program.stream)
+    spans = {tag: (start, end) for tag, _, start, end in frame.spans}
     rows: dict[str, dict[str, Any]] = {}
-    for step in program.steps:
+    for step in sorted(program.steps, key=lambda s: spans.get(s.tag, (0, 0))):
+        start, end = spans.get(step.tag, (0, 0))  # HEAD and END take no time of their own
         row = rows.setdefault(
             step.node,
             {
@@ -243,39 +238,13 @@ def layer_rows(
                 "op": nodes[step.node].op if step.node in nodes else step.opcode.lower(),
                 "cycles": 0, "ideal_cycles": 0,
                 "macs": graph.macs(nodes[step.node]) if step.node in nodes else 0,
-                "ddr_bytes": 0,
+                "ddr_bytes": 0, "queue": step.queue, "start_cycle": start, "end_cycle": end,
             },
         )
-        row["cycles"] += cycles.get(step.tag, 0)
+        row["cycles"] += end - start
         row["ideal_cycles"] += step.ideal_cycles
-        row["ddr_bytes"] += traffic.get(step.tag, 0)
-        if step.opcode == "PEAK":
-            row["ddr_bytes"] += 16 * candidates
+        row["ddr_bytes"] += step.ddr_bytes
+        row["end_cycle"] = max(row["end_cycle"], end)
+        if step.opcode == "EMIT":
+            row["ddr_bytes"] += 16 * len(frame.candidates)
     return list(rows.values())
-
-
-def stream_traffic(stream: bytes) -> dict[int, int]:
-    """Bytes between DDR and the engine for each descriptor, read off the program itself."""
-    from hwflow.emit import isa
-
-    names = {code: name for name, code in isa.OPCODES.items()}
-    word_bytes = isa.WORD_BITS // 8
-    traffic: dict[int, int] = {}
-    place = 0
-    while place < len(stream):
-        word = int.from_bytes(stream[place : place + 2 * word_bytes], "little")
-        op = names[_field(word, isa.COMMON["opcode"])]
-        fields = {k: _field(word, f) for k, f in {**isa.COMMON, **isa.DESCRIPTORS[op]}.items()}
-        words = 2
-        if op == "CONV":
-            words += fields["tiles"] * (isa.HEADER_WORDS + fields["k_words"])
-        elif op in ("DW", "DDW", "POOL"):
-            words += fields["channels"]
-        moved = fields["words"] if op in ("LOAD", "STORE") else 0
-        traffic[fields["tag"]] = traffic.get(fields["tag"], 0) + (words + moved) * word_bytes
-        place += words * word_bytes
-    return traffic
-
-
-def _field(word: int, field: Field) -> int:
-    return word >> field.lsb & ((1 << field.width) - 1)

@@ -287,6 +287,7 @@ class Encoder:
                 tuple(addrs) if load else (), first_word, words,
                 ideal=2 * moved,
                 cycles=round(16 * moved / self.params.bytes_per_cycle) + TRANSFER_CYCLES,
+                moved_words=moved,
             )
         )
 

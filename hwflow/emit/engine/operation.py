@@ -37,6 +37,7 @@ class Operation:
     macs: int = 0
     ideal: int = 0
     cycles: int = 0  # of the model; what the schedule counts with
+    moved_words: int = 0  # between DDR and the activation memory
 
     @property
     def queue(self) -> str:

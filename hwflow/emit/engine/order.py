@@ -84,7 +84,8 @@ def arrange(operations: Sequence[Operation]) -> Queues:
             blocks.append(descriptor + op.payload)
             steps.append(
                 Step(tag, op.opcode, op.node, op.tensor, op.channels, op.dst, op.first_word,
-                     op.words, op.stream_words, op.macs, op.ideal, op.cycles, queue)
+                     op.words, op.stream_words, op.moved_words, op.macs, op.ideal, op.cycles,
+                     queue)
             )  # fmt: skip
             tag += 1
         blocks.append(isa.descriptor("END", tag, "end"))
@@ -104,7 +105,7 @@ def arrange(operations: Sequence[Operation]) -> Queues:
 
 
 def _plain_step(tag: int, opcode: str, queue: str) -> Step:
-    return Step(tag, opcode, opcode.lower(), "", (), (), 0, 0, 2, 0, 0, None, queue)
+    return Step(tag, opcode, opcode.lower(), "", (), (), 0, 0, 2, 0, 0, 0, None, queue)
 
 
 def _schedule(

@@ -40,10 +40,16 @@ class Step:
     first_word: int  # word of the plane that lands on `dst`
     words: int  # words written in each channel
     stream_words: int  # descriptor and payload
+    moved_words: int  # between DDR and the activation memory
     macs: int
     ideal_cycles: int  # arithmetic bound of the unit that runs it
     model_cycles: int | None  # docs/engine.md "Cycles"; None for HEAD and END
     queue: str  # see isa.QUEUES
+
+    @property
+    def ddr_bytes(self) -> int:
+        """What its descriptor, its payload and its data take of the DDR; candidates come on top."""
+        return (self.stream_words + self.moved_words) * isa.WORD_BITS // 8
 
 
 @dataclass(frozen=True)
