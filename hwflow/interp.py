@@ -61,7 +61,8 @@ def _input(graph: Graph, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndar
     scale = graph.meta.get(f"scale.{name}")
     if scale is None:
         raise GraphError(f"real input '{name}' has no scale; ingest gives one")
-    return array.astype(np.float32) * np.float32(scale)
+    zero = int(graph.meta.get(f"zero.{name}", 0))
+    return (array - zero).astype(np.float32) * np.float32(scale)
 
 
 def _last_uses(graph: Graph) -> dict[str, int]:

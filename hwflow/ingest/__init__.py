@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from hwflow.errors import GraphError
 from hwflow.ingest.build import build_graph
 from hwflow.ingest.reader import make_reader
-from hwflow.ingest.support import problems
+from hwflow.ingest.support import flavour, problems
 from hwflow.ir import Graph
 
 
@@ -22,10 +22,11 @@ def read(path: Path) -> Graph:
     model = load(path)
     try:
         reader = make_reader(model, path.stem)
-        lines = problems(reader)
-        if lines:
+        kind, lines = flavour(reader), problems(reader)
+        if kind is not None or lines:
             listed = "\n".join(f"  {line}" for line in lines)
-            raise GraphError(f"{len(lines)} unsupported:\n{listed}")
+            found = f"{len(lines)} unsupported:\n{listed}" if lines else ""
+            raise GraphError("\n".join(part for part in (kind, found) if part))
         return build_graph(reader)
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error
@@ -37,8 +38,24 @@ def load(path: Path) -> onnx.ModelProto:
         raise GraphError(f"{path}: no such file; give a QONNX file")
     try:
         model = onnx.load(path)
+    except FileNotFoundError as error:
+        raise _without_data(path, error) from error
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
+        if "external data" in str(error).lower():
+            raise _without_data(path, error) from error
         raise GraphError(f"{path}: not a readable ONNX file ({error}); export it again") from error
     if not model.graph.node or not model.opset_import:
         raise GraphError(f"{path}: not an ONNX network (no nodes); export it again")
+    for node in model.graph.node:
+        texts = [node.name, node.domain, node.op_type, *node.input, *node.output]
+        if not all(isinstance(text, str) for text in texts):  # protobuf lets bytes through
+            raise GraphError(f"{path}: a name in it is not UTF-8 text; export it again")
     return model
+
+
+def _without_data(path: Path, error: Exception) -> GraphError:
+    """Weights in a second file, which is not there."""
+    return GraphError(
+        f"{path}: its weights lie in another file, which cannot be read ({error}); put that file "
+        "beside it, or write one file: onnx.save(onnx.load(path), new, save_as_external_data=False)"
+    )

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each supported ONNX node as nodes of the graph; constants behind Quant as scaled integers."""
+"""Each supported ONNX node as nodes of the graph; constants behind quantisers as scaled integers.
+
+The nodes that compute are in layers.py, those that only move values in layout.py.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -7,304 +10,330 @@ import numpy as np
 from onnx import NodeProto
 
 from hwflow.errors import GraphError
-from hwflow.ingest.reader import Parameter, Reader, attributes_of, layer_name
+from hwflow.ingest import layers, layout
+from hwflow.ingest.reader import (
+    MALFORMED,
+    PIXEL_SCALE,
+    Code,
+    Parameter,
+    Reader,
+    annotated,
+    attributes_of,
+    layer_name,
+    malformed,
+)
 from hwflow.ingest.support import EXPORT
 from hwflow.ir import Graph, IntType, RealType
-from hwflow.ops.add import AddAttrs
-from hwflow.ops.concat import ConcatAttrs
-from hwflow.ops.maxpool import MaxpoolAttrs
-from hwflow.ops.multiply import MultiplyAttrs
-from hwflow.ops.quant import QuantAttrs, to_integers
-from hwflow.ops.real_conv import RealConvAttrs
-from hwflow.ops.real_deform import RealDeformAttrs
-from hwflow.ops.relu import ReluAttrs
-from hwflow.ops.reshape import ReshapeAttrs
-from hwflow.ops.slice import SliceAttrs
-from hwflow.ops.transpose import TransposeAttrs
-from hwflow.ops.upsample import UpsampleAttrs
+from hwflow.ops.arith import signed_bits
+from hwflow.ops.bipolar import BipolarAttrs
+from hwflow.ops.bipolar import units as bipolar_units
+from hwflow.ops.multithreshold import MultithresholdAttrs
+from hwflow.ops.quant import QuantAttrs, rounded
+from hwflow.ops.trunc import TruncAttrs
+
+BIPOLAR = IntType(2, True)
+# What may lie between a picture and its first quantiser.
+BEFORE_QUANTISER = (
+    "Add", "Sub", "Mul", "Div", "Neg", "Clip", "Relu", "BatchNormalization", "Identity", "Dropout",
+    *layout.MOVES,
+)  # fmt: skip
 
 
 def _input(reader: Reader) -> None:
-    """Declare the only input; its first quantiser gives its scale."""
+    """Declare the only input; its first quantiser gives its scale, or it is a picture."""
     graph = reader.model.graph
     inputs = [i for i in graph.input if i.name not in reader.constants]
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs) or "none"
         raise GraphError(f"has the inputs {names}; exactly one is supported")
     shape = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
-    if len(shape) != 4 or shape[0] != 1 or min(shape) < 1:
+    if len(shape) not in (2, 4) or shape[0] != 1 or min(shape) < 1:
         raise GraphError(
-            f"input '{inputs[0].name}' has shape {shape}; (1, C, H, W) with fixed numbers is needed"
+            f"input '{inputs[0].name}' has shape {shape}; (1, C, H, W) or (1, N) with fixed "
+            "numbers is needed"
         )
     name = inputs[0].name
     users = reader.users.get(name, [])
-    if len(users) != 1 or users[0].op_type not in ("Quant", "IntQuant"):
+    quantisers = ("Quant", "IntQuant", "QuantizeLinear")
+    if users and all(u.op_type in quantisers for u in users):
+        scale = float(reader.constants[users[0].input[1]].astype(np.float32).ravel()[0])
+    elif users and all(
+        u.op_type in (*BEFORE_QUANTISER, *quantisers, "BipolarQuant", "MultiThreshold")
+        for u in users
+    ):
+        scale = float(np.float32(PIXEL_SCALE))
+    else:
         raise GraphError(f"input '{name}' must go into one Quant (u8, scale 2**-8); {EXPORT}")
-    reader.builder.input(name, shape[1:], RealType())
-    reader.names[name] = name
-    reader.builder.meta[f"scale.{name}"] = float(reader.constants[users[0].input[1]].ravel()[0])
+    sides = shape[1:] if len(shape) == 4 else [shape[1], 1, 1]
+    tensor = reader.builder.input(name, sides, RealType())
+    reader.names[name] = tensor.name
+    if len(shape) == 2:
+        reader.ranks[name] = 2
+    reader.builder.meta[f"scale.{name}"] = scale
+    zero = _zero_of(reader, users[0])
+    if zero:
+        reader.builder.meta[f"zero.{name}"] = zero
+
+
+def _zero_of(reader: Reader, node: NodeProto) -> int:
+    if node.op_type not in ("Quant", "IntQuant", "QuantizeLinear") or len(node.input) < 3:
+        return 0
+    return int(reader.constants[node.input[2]].ravel()[0]) if node.input[2] else 0
+
+
+def _limits(kind: IntType, narrow: bool) -> tuple[int, int]:
+    if not narrow:
+        return kind.lo, kind.hi
+    return (kind.lo + 1, kind.hi) if kind.signed else (kind.lo, kind.hi - 1)
+
+
+def _quantised(reader: Reader, node: NodeProto, op: str, attrs: object, **consts: object) -> None:
+    """Append a quantiser, named after what it quantises: the convolution, not the ReLU between."""
+    source = reader.source(node.input[0])
+    name = reader.fresh(f"{source.name.removesuffix('.relu')}.quant")
+    arrays = {role: np.asarray(value, dtype=np.float32) for role, value in consts.items()}
+    tensor = reader.builder.add(name, op, [source], attrs, arrays)
+    reader.define(node.output[0], tensor, reader.rank(node.input[0]))
 
 
 def _build_quant(reader: Reader, node: NodeProto) -> None:
-    scale, _, bits = (reader.constants[i] for i in node.input[1:])
+    scale, zero, bits = (reader.constants[i] for i in node.input[1:])
     attributes = attributes_of(node)
-    kind = IntType(int(bits.ravel()[0]), bool(attributes["signed"]))
+    signed = bool(attributes.get("signed", 1))
+    if signed and int(bits.ravel()[0]) == 1:  # QONNX means -1 and 1 by one signed bit
+        _build_bipolar(reader, node)
+        return
+    kind = IntType(int(bits.ravel()[0]), signed)
+    lo, hi = _limits(kind, bool(attributes.get("narrow", 0)))
+    mode = attributes.get("rounding_mode", b"ROUND").decode().upper()
     if node.input[0] in reader.constants:
         value = reader.constants[node.input[0]].astype(np.float32)
-        narrow = bool(attributes.get("narrow", 0)) and kind.signed
-        reader.parameters[node.output[0]] = _parameter(node, value, scale, kind, narrow)
+        reals: np.ndarray = np.divide(value, scale, dtype=np.float32) + zero.astype(np.float32)
+        units = rounded(np.clip(reals, lo, hi), mode).astype(np.int64)
+        reader.parameters[node.output[0]] = _parameter(units, scale, zero, kind)
         return
-    consts = {"scale": np.array(scale.ravel()[0], dtype=np.float32)}
-    source = reader.source(node.input[0])
-    # Named after what it quantises: the convolution, not the ReLU between.
-    name = reader.fresh(f"{source.name.removesuffix('.relu')}.quant")
-    reader.define(
-        node.output[0], reader.builder.add(name, "quant", [source], QuantAttrs(kind), consts)
-    )
+    limits = None if (lo, hi) == (kind.lo, kind.hi) else (lo, hi)
+    attrs = QuantAttrs(kind, limits, int(zero.ravel()[0]), "ROUND" if mode == "HALF_EVEN" else mode)
+    _quantised(reader, node, "quant", attrs, scale=scale.ravel()[0])
 
 
-def _parameter(
-    node: NodeProto, value: np.ndarray, scale: np.ndarray, kind: IntType, narrow: bool
-) -> Parameter:
-    """The integers of a constant (OC, ...) and one scale a channel."""
-    channels = value.shape[0] if value.ndim else 1
-    column = scale.astype(np.float32)
-    if column.size not in (1, channels) or (column.size > 1 and column.shape[0] != channels):
+def _parameter(units: np.ndarray, scale: np.ndarray, zero: np.ndarray, kind: IntType) -> Parameter:
+    """Integers less their zero point, whose type grows by a bit where there is one."""
+    column = np.asarray(scale, dtype=np.float32)
+    if column.ndim == 1 and column.size > 1 and units.ndim > 1 and column.size != units.shape[-1]:
+        column = column.reshape(-1, *[1] * (units.ndim - 1))
+    try:
+        np.broadcast_to(column.reshape(()) if column.size == 1 else column, units.shape)
+    except ValueError as error:
         raise GraphError(
-            f"{layer_name(node)}: scale of shape {scale.shape} for a constant of "
-            f"shape {value.shape}; "
+            f"scale of shape {scale.shape} for a constant of shape {units.shape}; "
             "one number, or one for each output channel, is supported"
-        )
-    per_channel = np.broadcast_to(column.ravel(), (channels,)).copy()
-    units = np.concatenate(
-        [to_integers(v.ravel(), s, kind) for v, s in zip(value, per_channel, strict=True)]
-    ).reshape(value.shape)
-    integers = units.astype(np.int64)
-    if narrow:
-        integers = np.maximum(integers, kind.lo + 1)
-    return Parameter(integers, per_channel, kind)
+        ) from error
+    column = column.reshape(()) if column.size == 1 else column
+    if (zero != 0).any():
+        units = units - zero.astype(np.int64)
+        kind = IntType(signed_bits(int(units.min(initial=0)), int(units.max(initial=0))), True)
+    return Parameter(units.astype(np.int64), column, kind)
 
 
-def _parameters(reader: Reader, node: NodeProto, bias: str) -> tuple[dict[str, np.ndarray], int]:
-    """The four constants of a convolution, and the bits of its weights."""
-    weight = reader.parameters[node.input[1]]
-    if weight.kind.bits > 8 or not weight.kind.signed:
-        raise GraphError(f"{layer_name(node)}: weights are {weight.kind}; signed, 8 bits at most")
-    channels = weight.values.shape[0]
-    consts = {"weight": weight.values.astype(np.int8), "weight_scale": weight.scale}
-    if bias:
-        consts["bias"] = reader.parameters[bias].values
-        consts["bias_scale"] = reader.parameters[bias].scale
-    else:
-        consts["bias"] = np.zeros(channels, np.int64)
-        consts["bias_scale"] = np.ones(channels, np.float32)
-    return consts, max(2, weight.kind.bits)
-
-
-def _build_conv(reader: Reader, node: NodeProto) -> None:
-    a = attributes_of(node)
-    consts, bits = _parameters(reader, node, node.input[2] if len(node.input) > 2 else "")
-    attrs = RealConvAttrs(
-        kernel=a["kernel_shape"][0],
-        stride=a.get("strides", [1])[0],
-        pad=a.get("pads", [0])[0],
-        groups=a.get("group", 1),
-        weight_bits=bits,
-    )
-    _add(reader, node, "real_conv", layer_name(node), node.input[:1], attrs, consts)
-
-
-def _build_deform(reader: Reader, node: NodeProto) -> None:
-    consts, bits = _parameters(reader, node, node.input[3] if len(node.input) > 3 else "")
-    inputs = [node.input[0], node.input[2]]
-    _add(reader, node, "real_deform", layer_name(node), inputs, RealDeformAttrs(bits), consts)
-
-
-def _build_relu(reader: Reader, node: NodeProto) -> None:
-    name = f"{reader.names[node.input[0]]}.relu"
-    _add(reader, node, "relu", name, node.input, ReluAttrs())
-
-
-def _build_pool(reader: Reader, node: NodeProto) -> None:
-    a = attributes_of(node)
-    kernel, stride, pad = (
-        a.get(k, [d])[0] for k, d in (("kernel_shape", 1), ("strides", 1), ("pads", 0))
-    )
-    _add(reader, node, "maxpool", layer_name(node), node.input, MaxpoolAttrs(kernel, stride, pad))
-
-
-def _build_resize(reader: Reader, node: NodeProto) -> None:
-    factor = int(reader.constants[node.input[2]][2])
-    name = layer_name(node)
-    if name.endswith(".resize"):
-        name = name.removesuffix("resize") + "up"
-    _add(reader, node, "upsample", name, node.input[:1], UpsampleAttrs(factor))
-
-
-def _build_concat(reader: Reader, node: NodeProto) -> None:
-    _add(reader, node, "concat", layer_name(node), node.input, ConcatAttrs())
-
-
-def _build_split(reader: Reader, node: NodeProto) -> None:
-    source = reader.source(node.input[0])
-    channels, parts = source.shape[0], len(node.output)
-    if len(node.input) > 1 and node.input[1]:
-        sizes = [int(n) for n in reader.constants[node.input[1]].ravel()]
-    else:
-        size = -(-channels // parts)
-        sizes = [size] * (parts - 1) + [channels - size * (parts - 1)]
-    if len(sizes) != parts:
-        raise GraphError(f"{layer_name(node)}: Split into {parts} outputs with {len(sizes)} sizes")
-    base = _split_name(reader, node)
-    start = 0
-    for i, (output, size) in enumerate(zip(node.output, sizes, strict=True)):
-        name = reader.fresh(f"{base}{i}")
-        attrs = SliceAttrs(start, start + size)
-        reader.define(output, reader.builder.add(name, "slice", [source], attrs))
-        start += size
-
-
-def _split_name(reader: Reader, node: NodeProto) -> str:
-    """layer1.1.split for a split whose parts are all used inside layer1.1."""
-    users: list[list[str]] = []
-    for output in node.output:
-        pending = [output]
-        while pending:
-            for user in reader.users.get(pending.pop(), []):
-                if user.op_type in ("Relu", "Quant", "IntQuant"):
-                    pending.extend(user.output)
-                else:
-                    users.append(layer_name(user).split(".")[:-1])
-    common: list[str] = []
-    for parts in zip(*users, strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return ".".join(common) + ".split" if common else f"{layer_name(node)}."
-
-
-def _build_slice(reader: Reader, node: NodeProto) -> None:
-    source = reader.source(node.input[0])
-    starts, stops, *rest = (reader.constants[i].ravel() for i in node.input[1:] if i)
-    axes = rest[0] if rest else np.arange(len(starts))
-    steps = rest[1] if len(rest) > 1 else np.ones(len(starts))
-    if len(starts) != 1 or int(axes[0]) not in (1, -3) or int(steps[0]) != 1:
-        raise GraphError(f"{layer_name(node)}: Slice; only of channels, with step 1, is supported")
-    start, stop, _ = slice(int(starts[0]), int(stops[0])).indices(source.shape[0])
-    _add(reader, node, "slice", layer_name(node), node.input[:1], SliceAttrs(start, stop))
-
-
-def _build_gather(reader: Reader, node: NodeProto) -> None:
-    source = reader.source(node.input[0])
-    indices = reader.constants[node.input[1]].astype(np.int64).ravel() % source.shape[0]
-    start, count = int(indices[0]), len(indices)
-    if np.array_equal(indices, np.arange(start, start + count)):
-        _add(
-            reader,
-            node,
-            "slice",
-            layer_name(node),
-            node.input[:1],
-            SliceAttrs(start, start + count),
-        )
+def _build_bipolar(reader: Reader, node: NodeProto) -> None:
+    scale = reader.constants[node.input[1]].astype(np.float32)
+    if node.input[0] in reader.constants:
+        value = reader.constants[node.input[0]].astype(np.float32)
+        units = bipolar_units(value, BipolarAttrs(), {}).astype(np.int64)
+        zero = np.zeros((), np.int64)
+        reader.parameters[node.output[0]] = _parameter(units, scale, zero, BIPOLAR)
         return
-    raise GraphError(
-        f"{layer_name(node)}: Gather of channels {indices[:8].tolist()}...; nearest: Slice "
-        "of channels in order, or Reshape, Transpose, Reshape as channel shuffle"
-    )
+    if scale.size != 1:
+        raise GraphError("an activation's scale must be one number; nearest: a per-tensor one")
+    _quantised(reader, node, "bipolar", BipolarAttrs(), scale=scale.ravel()[0])
 
 
-def _build_reshape(reader: Reader, node: NodeProto) -> None:
-    source = reader.source(node.input[0])
-    wanted = [int(n) for n in reader.constants[node.input[1]].ravel()]
-    old = (1, *source.shape)
-    if not attributes_of(node).get("allowzero", 0):
-        wanted = [old[i] if n == 0 and i < len(old) else n for i, n in enumerate(wanted)]
-    if wanted.count(-1) == 1:
-        rest = int(np.prod([n for n in wanted if n != -1]))
-        wanted[wanted.index(-1)] = int(np.prod(old)) // max(rest, 1)
-    if not wanted or wanted[0] != 1 or min(wanted) < 1:
-        raise GraphError(f"{layer_name(node)}: Reshape to {wanted}; the batch axis must stay 1")
-    _add(reader, node, "reshape", layer_name(node), node.input[:1], ReshapeAttrs(tuple(wanted[1:])))
+def _build_trunc(reader: Reader, node: NodeProto) -> None:
+    values = [reader.constants[i].astype(np.float64).ravel()[0] for i in node.input[1:]]
+    attributes = attributes_of(node)
+    mode = attributes.get("rounding_mode", b"FLOOR").decode().upper()
+    scale, zero, bits = np.float32(values[0]), int(values[1]), int(values[2])
+    if len(values) == 4:
+        attrs = TruncAttrs(bits - int(values[3]), zero, zero, mode)
+        _quantised(reader, node, "trunc", attrs, scale=scale, out_scale=scale)
+        return
+    out_scale, kind = np.float32(values[3]), IntType(int(values[4]), bool(attributes["signed"]))
+    drop = int(np.rint(np.log2(out_scale / scale)))
+    if zero % (1 << max(drop, 0)):
+        raise GraphError(f"zero point {zero} is no multiple of 2**{drop}; nearest: zero point 0")
+    limits = _limits(kind, bool(attributes.get("narrow", 0)))
+    attrs = TruncAttrs(drop, zero, int(zero / 2.0**drop), mode, limits)
+    _quantised(reader, node, "trunc", attrs, scale=scale, out_scale=out_scale)
 
 
-def _build_transpose(reader: Reader, node: NodeProto) -> None:
-    source = reader.source(node.input[0])
-    default = list(range(len(source.shape) + 1))[::-1]
-    perm = list(attributes_of(node).get("perm", default))
-    if not perm or perm[0] != 0:
-        raise GraphError(f"{layer_name(node)}: Transpose {perm}; the batch axis must stay first")
-    attrs = TransposeAttrs(tuple(p - 1 for p in perm[1:]))
-    _add(reader, node, "transpose", layer_name(node), node.input, attrs)
+def _build_thresholds(reader: Reader, node: NodeProto) -> None:
+    a = attributes_of(node)
+    attrs = MultithresholdAttrs(float(a.get("out_scale", 1)), float(a.get("out_bias", 0)))
+    table = reader.constants[node.input[1]].astype(np.float32)
+    _quantised(reader, node, "multithreshold", attrs, thresholds=table)
 
 
-def _build_binary(reader: Reader, node: NodeProto) -> None:
-    constant = 0 if node.input[0] in reader.constants else 1
-    source = reader.source(node.input[1 - constant])
-    value = reader.constants[node.input[constant]].astype(np.float32)
-    if node.op_type == "Sub":
-        value = -value
-    if value.size == 1:
-        value = value.reshape(())
-    elif value.ndim == len(source.shape) + 1 and value.shape[0] == 1:
-        value = value[0]
-    elif value.ndim > len(source.shape):
-        raise GraphError(f"{layer_name(node)}: {node.op_type} with a constant of {value.shape}")
-    else:
-        value = value.reshape((1,) * (len(source.shape) - value.ndim) + value.shape)
-    op, attrs = ("multiply", MultiplyAttrs()) if node.op_type == "Mul" else ("add", AddAttrs())
-    _add(reader, node, op, layer_name(node), [node.input[1 - constant]], attrs, {"value": value})
+def _build_quantize_linear(reader: Reader, node: NodeProto) -> None:
+    scale, zero = _scale_and_zero(reader, node)
+    kind = np.iinfo(zero.dtype)
+    reader.source(node.input[0])
+    code = Code(node.input[0], scale, zero, int(kind.min), int(kind.max))
+    reader.codes[node.output[0]] = code
+
+
+def _scale_and_zero(reader: Reader, node: NodeProto) -> tuple[np.ndarray, np.ndarray]:
+    scale = reader.constants[node.input[1]].astype(np.float32)
+    given = len(node.input) > 2 and node.input[2]
+    return scale, reader.constants[node.input[2]] if given else np.zeros((), np.uint8)
+
+
+def _build_dequantize_linear(reader: Reader, node: NodeProto) -> None:
+    scale, zero = _scale_and_zero(reader, node)
+    if node.input[0] in reader.constants:
+        units = reader.constants[node.input[0]]
+        column = scale
+        if scale.size > 1:
+            axis = attributes_of(node).get("axis", 1)
+            sides = [1] * units.ndim
+            if not -units.ndim <= axis < units.ndim:
+                raise GraphError(f"axis={axis} of a constant of shape {units.shape}")
+            sides[axis] = scale.size
+            column = scale.reshape(sides)
+            zero = zero.reshape(sides) if zero.size > 1 else zero
+        wide = units.astype(np.int64)
+        bits = signed_bits(int(wide.min(initial=0)), int(wide.max(initial=0)))
+        reader.parameters[node.output[0]] = _parameter(wide, column, zero, IntType(bits, True))
+        return
+    code = reader.codes.get(node.input[0])
+    if code is None:
+        raise GraphError("reads no QuantizeLinear; nearest: QuantizeLinear, DequantizeLinear")
+    if code.scale.ravel()[0] != scale.ravel()[0] or code.zero.ravel()[0] != zero.ravel()[0]:
+        raise GraphError("its scale or zero point is not that of its QuantizeLinear")
+    kind = _narrowest(code.lo, code.hi)
+    limits = None if (code.lo, code.hi) == (kind.lo, kind.hi) else (code.lo, code.hi)
+    attrs = QuantAttrs(kind, limits, int(zero.ravel()[0]), linear=True)
+    source = reader.source(code.source)
+    name = reader.fresh(f"{source.name.removesuffix('.relu')}.quant")
+    consts = {"scale": np.array(scale.ravel()[0], dtype=np.float32)}
+    tensor = reader.builder.add(name, "quant", [source], attrs, consts)
+    reader.define(node.output[0], tensor, reader.rank(code.source))
+
+
+def _narrowest(lo: int, hi: int) -> IntType:
+    """The narrowest type that holds lo..hi."""
+    if lo >= 0:
+        return IntType(max(1, hi.bit_length()), False)
+    return IntType(signed_bits(lo, hi), True)
+
+
+def _build_clip(reader: Reader, node: NodeProto) -> None:
+    """Of integers between QuantizeLinear and DequantizeLinear, or of reals."""
+    code = reader.codes.get(node.input[0])
+    if code is None:
+        layers.build_clip(reader, node)
+        return
+    limits = [reader.constants[i] if i else None for i in node.input[1:]]
+    low = limits[0] if limits else None
+    high = limits[1] if len(limits) > 1 else None
+    lo = code.lo if low is None else max(code.lo, int(low.ravel()[0]))
+    hi = code.hi if high is None else min(code.hi, int(high.ravel()[0]))
+    if lo > hi:
+        raise GraphError(f"limits {lo}..{hi} leave no value")
+    reader.codes[node.output[0]] = Code(code.source, code.scale, code.zero, lo, hi)
 
 
 def _build_identity(reader: Reader, node: NodeProto) -> None:
-    reader.names[node.output[0]] = reader.names[node.input[0]]
+    if node.input[0] in reader.codes:
+        reader.codes[node.output[0]] = reader.codes[node.input[0]]
+        return
+    reader.names[node.output[0]] = reader.source(node.input[0]).name
+    if node.input[0] in reader.ranks:
+        reader.ranks[node.output[0]] = reader.ranks[node.input[0]]
 
 
 def _build_nothing(reader: Reader, node: NodeProto) -> None:
     """Constants were collected by the reader."""
 
 
-def _add(
-    reader: Reader,
-    node: NodeProto,
-    op: str,
-    name: str,
-    inputs: list[str],
-    attrs: object,
-    consts: Mapping[str, np.ndarray] | None = None,
-) -> None:
-    sources = [reader.source(i) for i in inputs]
-    tensor = reader.builder.add(reader.fresh(name), op, sources, attrs, consts or {})
-    reader.define(node.output[0], tensor)
-
-
 BUILD: Mapping[str, Callable[[Reader, NodeProto], None]] = {
+    **layers.BUILD,
+    **layout.BUILD,
     "Quant": _build_quant,
     "IntQuant": _build_quant,
-    "Conv": _build_conv,
-    "DeformConv": _build_deform,
-    "Relu": _build_relu,
-    "MaxPool": _build_pool,
-    "Resize": _build_resize,
-    "Concat": _build_concat,
-    "Split": _build_split,
-    "Slice": _build_slice,
-    "Gather": _build_gather,
-    "Reshape": _build_reshape,
-    "Transpose": _build_transpose,
-    "Add": _build_binary,
-    "Sub": _build_binary,
-    "Mul": _build_binary,
+    "BipolarQuant": _build_bipolar,
+    "Trunc": _build_trunc,
+    "MultiThreshold": _build_thresholds,
+    "QuantizeLinear": _build_quantize_linear,
+    "DequantizeLinear": _build_dequantize_linear,
+    "Clip": _build_clip,
     "Identity": _build_identity,
+    "Dropout": _build_identity,
     "Constant": _build_nothing,
 }
 
 
+def _of_parameter(reader: Reader, node: NodeProto) -> bool:
+    """Transpose, Reshape or Identity of a constant behind a quantiser; True when it was one."""
+    parameter = reader.parameters.get(node.input[0]) if node.input else None
+    if parameter is None:
+        return False
+    values, scale = parameter.values, parameter.scale
+    if node.op_type == "Transpose":
+        perm = attributes_of(node).get("perm", list(range(values.ndim))[::-1])
+        if sorted(perm) != list(range(values.ndim)):
+            raise GraphError(f"Transpose {perm} of a constant of shape {values.shape}")
+        scale = scale if scale.ndim == 0 else scale.transpose(perm)
+        values = values.transpose(perm)
+    elif node.op_type == "Reshape":
+        wanted = [int(n) for n in reader.constants[node.input[1]].ravel()]
+        sides = [values.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
+        try:
+            scale = scale if scale.ndim == 0 else np.broadcast_to(scale, values.shape)
+            scale = scale if scale.ndim == 0 else scale.reshape(sides)
+            values = values.reshape(sides)
+        except (ValueError, IndexError) as error:
+            raise GraphError(f"Reshape of a constant {values.shape} to {wanted}") from error
+    elif node.op_type != "Identity":
+        return False
+    reader.parameters[node.output[0]] = Parameter(values, scale, parameter.kind)
+    return True
+
+
+def _annotated_parameters(reader: Reader) -> None:
+    """Integer constants that a FINN datatype names as such: their scale is 1."""
+    for name, text in reader.annotations.items():
+        kind, values = annotated(text), reader.constants.get(name)
+        if kind is None or values is None:
+            continue
+        units = np.rint(values.astype(np.float64))
+        if (units == values).all() and (units >= kind.lo).all() and (units <= kind.hi).all():
+            one = np.ones((), np.float32)
+            reader.parameters[name] = Parameter(units.astype(np.int64), one, kind)
+
+
 def build_graph(reader: Reader) -> Graph:
-    """The graph of a file whose nodes are all supported."""
+    """The graph of a file whose nodes are all supported; GraphError lists what is wrong inside."""
     _input(reader)
-    for node in reader.model.graph.node:
-        BUILD[node.op_type](reader, node)
+    _annotated_parameters(reader)
+    lines: list[str] = []
+    broken: set[str] = set()
+    for node in reader.nodes:
+        if broken.intersection(node.input):
+            broken.update(node.output)
+            continue
+        try:
+            if not _of_parameter(reader, node):
+                BUILD[node.op_type](reader, node)
+        except GraphError as error:
+            lines.append(f"{layer_name(node)}: {node.op_type}: {error}")
+            broken.update(node.output)
+        except MALFORMED as error:
+            lines.append(malformed(node, error))
+            broken.update(node.output)
+    if lines:
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise GraphError(f"{len(lines)} unsupported:\n{listed}")
     outputs = []
     for info in reader.model.graph.output:
         if info.name not in reader.names:

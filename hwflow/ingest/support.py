@@ -7,48 +7,108 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
-from hwflow.ingest.reader import Reader, attributes_of, layer_name
+from hwflow.ingest.reader import (
+    MALFORMED,
+    Reader,
+    annotated,
+    attributes_of,
+    layer_name,
+    malformed,
+)
+from hwflow.ops.quant import ROUNDINGS
 
 QUANT_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+QUANTISERS = ("Quant", "IntQuant", "BipolarQuant")
+CUSTOM = (*QUANTISERS, "Trunc", "MultiThreshold")
 EXPORT = "export with hwflow.export.export_qonnx or brevitas.export.export_qonnx"
-FOREIGN = {
-    "QuantizeLinear": f"this is QCDQ; {EXPORT}",
-    "DequantizeLinear": f"this is QCDQ; {EXPORT}",
-    "QLinearConv": f"this is the quantised-operator form; {EXPORT}",
-    "ConvInteger": f"this is the quantised-operator form; {EXPORT}",
-    "MultiThreshold": f"this is FINN-ONNX; {EXPORT}",
-    "BipolarQuant": "nearest: Quant of 2 bits, signed, narrow (weights -1, 0, 1)",
-    "Trunc": "nearest: Quant",
-    "FloatQuant": "nearest: Quant (integers)",
-    "BatchNormalization": "fold it into the convolution before quantisation-aware training",
-    "Gemm": "nearest: Conv with a 1x1 kernel",
-    "MatMul": "nearest: Conv with a 1x1 kernel",
-    "ConvTranspose": "nearest: Resize (nearest, x2) and Conv",
-    "AveragePool": "nearest: MaxPool",
-    "GlobalAveragePool": "nearest: MaxPool",
-    "Upsample": "nearest: Resize",
-    "LeakyRelu": "nearest: Relu",
-    "Clip": "nearest: Relu (the quantiser clamps above)",
+INTEGER_OPS = (
+    "QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm", "ConvInteger", "MatMulInteger",
+    "QLinearGlobalAveragePool", "DynamicQuantizeLinear",
+)  # fmt: skip
+# What a file consists of when quantisers were forgotten, or something else went in.
+FLAVOURS = {
+    "finn": (
+        "this is a FINN dataflow file: its layers are FPGA kernels already; give the QONNX file "
+        "it was made from (brevitas.export.export_qonnx(model, args=x, export_path=...))"
+    ),
+    "operators": (
+        "this is the quantised-operator form; write it as QCDQ: "
+        "brevitas.export.export_onnx_qcdq(model, args=x, export_path=...), or "
+        "onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ)"
+    ),
+    "float": (
+        "this is a float file without quantisers: train it with Brevitas layers (QuantConv2d, "
+        "QuantReLU ...) and export it with brevitas.export.export_qonnx(model, args=x, "
+        "export_path=...)"
+    ),
 }
+FOREIGN = {
+    **dict.fromkeys(INTEGER_OPS, f"this is the quantised-operator form; {EXPORT}"),
+    "FloatQuant": "nearest: Quant (integers)",
+    "ConvTranspose": "nearest: Resize (nearest, x2) and Conv",
+    "LeakyRelu": "nearest: Relu",
+    "PRelu": "nearest: Relu",
+    "Elu": "nearest: Relu",
+    "HardSigmoid": "nearest: Clip, with Mul and Add",
+    "HardSwish": "nearest: Relu",
+    "Sigmoid": "nearest: leave a last one out (the order stays); inside, Clip",
+    "Tanh": "nearest: Clip from -1 to 1",
+    "Softmax": "nearest: leave it out, ArgMax of its input is the same",
+    "LogSoftmax": "nearest: leave it out, ArgMax of its input is the same",
+    "TopK": "nearest: ArgMax",
+    "Pad": "nearest: the pads of Conv, MaxPool or AveragePool",
+    "LSTM": "nearest: Conv",
+    "GRU": "nearest: Conv",
+    "LayerNormalization": "nearest: BatchNormalization",
+    "InstanceNormalization": "nearest: BatchNormalization",
+    "Upsample": "nearest: Resize",
+}
+
+
+def flavour(reader: Reader) -> str | None:
+    """What a file is when it cannot be a quantised network; one sentence with the way out."""
+    nodes = reader.model.graph.node
+    if any("fpgadataflow" in n.domain for n in nodes):
+        return FLAVOURS["finn"]
+    kinds = {n.op_type for n in nodes}
+    if kinds & set(INTEGER_OPS):
+        return FLAVOURS["operators"]
+    if not kinds & {*CUSTOM, "QuantizeLinear", "DequantizeLinear"}:
+        return FLAVOURS["float"]
+    return None
 
 
 def problems(reader: Reader) -> list[str]:
     """One line for every unsupported node: layer, op, attribute, nearest supported form."""
     lines = []
-    quantised: set[str] = set()
+    quantised = {
+        name for name, text in reader.annotations.items()
+        if name in reader.constants and annotated(text) is not None
+    }  # fmt: skip
     made = {i.name for i in reader.model.graph.input} | set(reader.constants) | {""}
-    for node in reader.model.graph.node:
+    for node in reader.nodes:
         for i in node.input:
             if i not in made:
                 lines.append(
                     f"{layer_name(node)}: {node.op_type}: input '{i}' is made by no node above"
                 )
         made.update(node.output)
-        for problem in _node_problems(reader, node, quantised):
-            lines.append(f"{layer_name(node)}: {node.op_type}: {problem}")
-        if node.op_type in ("Quant", "IntQuant") and node.input[0] in reader.constants:
+        try:
+            found = _node_problems(reader, node, quantised)
+        except MALFORMED as error:
+            lines.append(malformed(node, error))
+            continue
+        lines += [f"{layer_name(node)}: {node.op_type}: {problem}" for problem in found]
+        if node.input and node.output and _makes_parameter(reader, node, quantised):
             quantised.add(node.output[0])
     return lines
+
+
+def _makes_parameter(reader: Reader, node: NodeProto, quantised: set[str]) -> bool:
+    """A constant behind a quantiser, or one in another layout."""
+    if node.op_type in (*QUANTISERS, "DequantizeLinear"):
+        return node.input[0] in reader.constants
+    return node.op_type in ("Transpose", "Reshape", "Identity") and node.input[0] in quantised
 
 
 def _node_problems(reader: Reader, node: NodeProto, quantised: set[str]) -> list[str]:
@@ -57,7 +117,7 @@ def _node_problems(reader: Reader, node: NodeProto, quantised: set[str]) -> list
         return [f"not supported; {FOREIGN[op]}"]
     if op not in ARITY:
         return [f"not supported; supported: {', '.join(sorted(ARITY))}"]
-    wanted = QUANT_DOMAINS if op in ("Quant", "IntQuant") else ("", "ai.onnx")
+    wanted = QUANT_DOMAINS if op in CUSTOM else ("", "ai.onnx")
     if node.domain not in wanted:
         return [f"domain '{node.domain}' is unknown; nearest: domain '{wanted[0]}'"]
     least, most = ARITY[op]
@@ -78,83 +138,210 @@ def _show(allowed: tuple[Any, ...]) -> str:
     return " or ".join(shown)
 
 
+def _whole(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all() and (array == np.rint(array)).all())
+
+
+def _scale_problems(scale: np.ndarray, weight: bool) -> list[str]:
+    if scale.dtype.kind != "f" or not np.all(np.isfinite(scale)) or np.any(scale <= 0):
+        return ["scale is not above 0 everywhere"]
+    if scale.size != 1 and not weight:
+        return ["an activation's scale must be one number; nearest: a per-tensor quantiser"]
+    return []
+
+
 def _check_quant(
     reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
 ) -> list[str]:
-    lines = []
     if any(i not in reader.constants for i in node.input[1:]):
         return ["scale, zero point and bits must be constants; freeze the quantiser"]
     scale, zero, bits = (reader.constants[i] for i in node.input[1:])
-    if np.any(zero != 0):
-        lines.append("zero point is not 0; nearest: a symmetric quantiser (zero point 0)")
-    if bits.size != 1 or float(bits.ravel()[0]) != int(bits.ravel()[0]):
+    weight = node.input[0] in reader.constants
+    lines = []
+    mode = attributes.get("rounding_mode", b"ROUND")
+    if not isinstance(mode, bytes) or mode.decode(errors="replace").upper() not in ROUNDINGS:
+        lines.append(
+            f"rounding_mode={mode!r} is not supported; nearest: {' or '.join(ROUNDINGS)}"
+        )
+    if not _whole(zero) or (zero.size != 1 and not weight):
+        lines.append("zero point is not one integer; nearest: a symmetric quantiser (zero point 0)")
+    if bits.size != 1 or not _whole(bits):
         lines.append("bits is not one integer")
     elif not 1 <= int(bits.ravel()[0]) <= 32:
         lines.append(f"{int(bits.ravel()[0])} bits; 1 to 32 are supported")
-    if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
-        lines.append("scale is not above 0 everywhere")
-    if attributes.get("signed") not in (0, 1):
+    lines += _scale_problems(scale, weight)
+    if attributes.get("signed", 1) not in (0, 1):
         lines.append("attribute signed must be 0 or 1")
-    if node.input[0] not in reader.constants:
-        if scale.size != 1:
+    if attributes.get("narrow") not in (0, 1):
+        lines.append("attribute narrow must be 0 or 1")
+    if not lines and not weight and int(bits.ravel()[0]) > 16:
+        lines.append(f"{int(bits.ravel()[0])} bits on an activation; nearest: 16")
+    return lines
+
+
+def _check_bipolar(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
+) -> list[str]:
+    if node.input[1] not in reader.constants:
+        return ["the scale must be a constant; freeze the quantiser"]
+    return _scale_problems(reader.constants[node.input[1]], node.input[0] in reader.constants)
+
+
+def _check_trunc(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
+) -> list[str]:
+    if any(i not in reader.constants for i in node.input[1:]):
+        return ["scale, zero point and bits must be constants; freeze the quantiser"]
+    values = [reader.constants[i] for i in node.input[1:]]
+    if any(v.size != 1 for v in values):
+        return ["scale, zero point and bits must be one number each"]
+    scales = [values[0]] if len(values) == 4 else [values[0], values[3]]
+    lines = [line for scale in scales for line in _scale_problems(scale, False)]
+    rest = [v for v in values if not any(v is s for s in scales)]
+    if not all(_whole(v) and abs(float(v.ravel()[0])) <= 32768 for v in rest):
+        lines.append("zero point or bits are not whole numbers")
+    mode = attributes.get("rounding_mode", b"FLOOR")
+    if not isinstance(mode, bytes) or mode.decode(errors="replace").upper() not in ROUNDINGS:
+        lines.append(f"rounding_mode={mode!r} is not supported; nearest: {' or '.join(ROUNDINGS)}")
+    return lines
+
+
+def _check_thresholds(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
+) -> list[str]:
+    table = reader.constants.get(node.input[1])
+    if table is None or table.ndim != 2 or table.shape[1] < 1:
+        return ["thresholds must be a constant of shape (channels, levels)"]
+    if not np.isfinite(table).all() or table.shape[1] > 65535:
+        return ["thresholds must be finite, 65535 a channel at most"]
+    scale, bias = float(attributes.get("out_scale", 1)), float(attributes.get("out_bias", 0))
+    if not np.isfinite(scale) or scale <= 0 or not np.isfinite(bias):
+        return [f"out_scale={scale} is not above 0"]
+    if 2 * bias / scale != np.rint(2 * bias / scale):
+        return [f"out_bias={bias} is no multiple of out_scale / 2 ({scale / 2})"]
+    return []
+
+
+def _check_quantize_linear(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
+) -> list[str]:
+    if any(i not in reader.constants for i in node.input[1:] if i):
+        return ["scale and zero point must be constants; freeze the quantiser"]
+    lines = _scale_problems(reader.constants[node.input[1]], False)
+    zero = reader.constants[node.input[2]] if len(node.input) > 2 else np.zeros((), np.uint8)
+    if zero.dtype.kind not in "iu" or zero.size != 1 or zero.dtype.itemsize > 2:
+        lines.append("zero point is not one integer of 8 or 16 bits")
+    pending = list(reader.users.get(node.output[0], []))
+    while pending:
+        user = pending.pop()
+        if user.op_type in ("Clip", "Identity"):
+            pending += reader.users.get(user.output[0], [])
+        elif user.op_type != "DequantizeLinear":
             lines.append(
-                "an activation's scale must be one number; nearest: a per-tensor quantiser"
+                f"its integers go into {layer_name(user)} ({user.op_type}); nearest: "
+                "DequantizeLinear (the QCDQ form), as brevitas.export.export_onnx_qcdq writes it"
             )
-        if attributes.get("narrow", 0) and attributes.get("signed", 1):
-            lines.append("narrow=1 on an activation; nearest: narrow=0")
-        if not lines and int(bits.ravel()[0]) > 16:
-            lines.append(f"{int(bits.ravel()[0])} bits on an activation; nearest: 16")
+    return lines
+
+
+def _check_dequantize_linear(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
+) -> list[str]:
+    if any(i not in reader.constants for i in node.input[1:] if i):
+        return ["scale and zero point must be constants; freeze the quantiser"]
+    weight = reader.constants.get(node.input[0])
+    lines = _scale_problems(reader.constants[node.input[1]], weight is not None)
+    if weight is not None and weight.dtype.kind not in "iu":
+        lines.append("its constant is not of integers")
+    return lines
+
+
+def _weight_problems(
+    reader: Reader, weight: str, bias: str, quantised: set[str], deform: bool
+) -> list[str]:
+    lines = []
+    if weight not in quantised:
+        lines.append(f"weight '{weight}' has no quantiser; {EXPORT}")
+    if bias and bias not in quantised and (deform or bias not in reader.constants):
+        lines.append(
+            f"bias '{bias}' is not a constant, or a float one where a quantiser is needed; give "
+            "the layer bias_quant=Int32Bias (scale = input scale * weight scale)"
+        )
     return lines
 
 
 def _check_conv(
     reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
 ) -> list[str]:
-    lines = []
-    deform = node.op_type == "DeformConv"
-    if node.input[1] not in quantised:
-        lines.append(f"weight '{node.input[1]}' has no quantiser; {EXPORT}")
-    bias = node.input[3 if deform else 2] if len(node.input) > (3 if deform else 2) else ""
-    if bias and bias not in quantised:
+    bias = node.input[2] if len(node.input) > 2 else ""
+    return _weight_problems(reader, node.input[1], bias, quantised, False) + _check_window(
+        reader, node, attributes, quantised
+    )
+
+
+def _check_deform(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
+) -> list[str]:
+    bias = node.input[3] if len(node.input) > 3 else ""
+    lines = _weight_problems(reader, node.input[1], bias, quantised, True)
+    if attributes.get("kernel_shape") != [3, 3]:
         lines.append(
-            f"bias '{bias}' is a float without quantiser; give the layer bias_quant=Int32Bias "
-            "(scale = input scale * weight scale)"
+            f"kernel_shape={attributes.get('kernel_shape')} is not supported; nearest: [3, 3]"
         )
-    kernel = attributes.get("kernel_shape")
-    if not kernel or len(kernel) != 2 or kernel[0] != kernel[1]:
-        lines.append(f"kernel_shape={kernel} is not supported; nearest: a square kernel")
-    elif deform and kernel != [3, 3]:
-        lines.append(f"kernel_shape={kernel} is not supported; nearest: [3, 3]")
-    for key in ("strides", "pads"):
-        if len(set(attributes.get(key, [0]))) > 1:
-            lines.append(f"{key}={attributes[key]} is not supported; nearest: one number for all")
-    if deform and attributes.get("pads") != [1, 1, 1, 1]:
+    if attributes.get("pads") != [1, 1, 1, 1]:
         lines.append(f"pads={attributes.get('pads')} is not supported; nearest: [1, 1, 1, 1]")
-    if deform and len(node.input) > 4 and node.input[4]:
+    if len(node.input) > 4 and node.input[4]:
         lines.append("mask is not supported; nearest: no mask")
     return lines
 
 
-def _check_pool(
+def _check_window(
     reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
 ) -> list[str]:
     lines = []
-    for key in ("kernel_shape", "strides", "pads"):
-        if len(set(attributes.get(key, [0]))) > 1:
-            lines.append(f"{key}={attributes[key]} is not supported; nearest: one number for all")
+    for key, count, least in (
+        ("kernel_shape", 2, 1), ("strides", 2, 1), ("dilations", 2, 1), ("pads", 4, 0),
+    ):  # fmt: skip
+        found = attributes.get(key)
+        if found is not None and (
+            not isinstance(found, list) or len(found) != count or min(found) < least
+        ):
+            lines.append(f"{key}={found} is not supported; nearest: two dimensions")
+    average = node.op_type == "AveragePool"
+    if average and any(attributes.get("pads", [0])) and not attributes.get("count_include_pad", 0):
+        lines.append(
+            "count_include_pad=0 with pads is not supported; nearest: count_include_pad=1"
+        )
     return lines
+
+
+def _check_matrix(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
+) -> list[str]:
+    bias = node.input[2] if len(node.input) > 2 else ""
+    return _weight_problems(reader, node.input[1], bias, quantised, False)
+
+
+def _check_batchnorm(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
+) -> list[str]:
+    if any(i not in reader.constants for i in node.input[1:]):
+        return ["scale, bias, mean and variance must be constants; export in eval mode"]
+    return []
 
 
 def _check_resize(
     reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
 ) -> list[str]:
     scales = reader.constants.get(node.input[2]) if len(node.input) > 2 else None
-    if scales is None or scales.shape != (4,):
-        return ["needs constant scales; nearest: scales [1, 1, 2, 2]"]
-    whole = scales[2] == scales[3] == np.rint(scales[2]) and scales[2] >= 1
-    if not (scales[0] == scales[1] == 1 and whole):
-        return [f"scales {scales.tolist()} are not supported; nearest: [1, 1, 2, 2]"]
-    return []
+    sizes = reader.constants.get(node.input[3]) if len(node.input) > 3 else None
+    if scales is not None and scales.shape == (4,):
+        if not np.isfinite(scales).all() or not (scales[:2] == 1).all() or min(scales) <= 0:
+            return [f"scales {scales.tolist()} are not supported; nearest: [1, 1, 2, 2]"]
+        return []
+    if sizes is not None and sizes.shape == (4,) and min(sizes) >= 1:
+        return []
+    return ["needs constant scales or sizes; nearest: scales [1, 1, 2, 2]"]
 
 
 def _check_constant_input(
@@ -166,68 +353,120 @@ def _check_constant_input(
 
 
 def _check_binary(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
 ) -> list[str]:
-    constant = [i in reader.constants for i in node.input]
-    if sum(constant) != 1:
-        return ["one input must be a constant, the other not; nearest: Concat"]
-    if node.op_type == "Sub" and constant[0]:
-        return ["constant minus tensor is not supported; nearest: tensor minus constant"]
+    constant = [i in reader.constants or i in quantised for i in node.input]
+    if all(constant):
+        return ["both inputs are constants"]
+    if not any(constant) and node.op_type != "Add":
+        return ["one input must be a constant, the other not; nearest: Add"]
+    if node.op_type == "Div" and constant[0]:
+        return ["constant divided by tensor is not supported; nearest: tensor times constant"]
+    values = [reader.constants[i] for i in node.input if i in reader.constants]
+    if any(v.dtype.kind not in "fiu" or not np.isfinite(v).all() for v in values):
+        return ["its constant is not finite"]
+    if node.op_type == "Div" and any((v == 0).any() for v in values):
+        return ["divides by 0"]
     return []
 
 
-CHECKS: Mapping[str, Callable[[Reader, NodeProto, dict[str, Any], set[str]], list[str]]] = {
+def _check_clip(
+    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
+) -> list[str]:
+    lines = _check_constant_input(reader, node, attributes, quantised)
+    limits = [reader.constants[i] for i in node.input[1:] if i in reader.constants]
+    return lines + (["its limits are not one number each"] if any(v.size != 1 for v in limits)
+                    else [])  # fmt: skip
+
+
+Check = Callable[[Reader, NodeProto, dict[str, Any], set[str]], list[str]]
+CHECKS: Mapping[str, Check] = {
     "Quant": _check_quant,
     "IntQuant": _check_quant,
+    "BipolarQuant": _check_bipolar,
+    "Trunc": _check_trunc,
+    "MultiThreshold": _check_thresholds,
+    "QuantizeLinear": _check_quantize_linear,
+    "DequantizeLinear": _check_dequantize_linear,
     "Conv": _check_conv,
-    "DeformConv": _check_conv,
-    "MaxPool": _check_pool,
+    "DeformConv": _check_deform,
+    "Gemm": _check_matrix,
+    "MatMul": _check_matrix,
+    "BatchNormalization": _check_batchnorm,
+    "MaxPool": _check_window,
+    "AveragePool": _check_window,
+    "ReduceMean": _check_constant_input,
     "Resize": _check_resize,
     "Reshape": _check_constant_input,
+    "Squeeze": _check_constant_input,
+    "Unsqueeze": _check_constant_input,
     "Split": _check_constant_input,
     "Slice": _check_constant_input,
     "Gather": _check_constant_input,
+    "Clip": _check_clip,
     "Add": _check_binary,
     "Sub": _check_binary,
     "Mul": _check_binary,
+    "Div": _check_binary,
 }
+AUTO_PAD = (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER")
 ATTRIBUTES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "Quant": {"rounding_mode": (b"ROUND", b"HALF_EVEN")},
-    "IntQuant": {"rounding_mode": (b"ROUND", b"HALF_EVEN")},
-    "Conv": {"dilations": ([1, 1],), "auto_pad": (b"NOTSET",)},
+    "Conv": {"auto_pad": AUTO_PAD},
     "DeformConv": {"dilations": ([1, 1],), "strides": ([1, 1],), "offset_group": (1,)},
-    "MaxPool": {
-        "dilations": ([1, 1],),
-        "auto_pad": (b"NOTSET",),
-        "ceil_mode": (0,),
-        "storage_order": (0,),
-    },
+    "Gemm": {"transA": (0,), "beta": (1.0,)},
+    "BatchNormalization": {"training_mode": (0,), "spatial": (1,)},
+    "MaxPool": {"auto_pad": AUTO_PAD, "storage_order": (0,)},
+    "AveragePool": {"auto_pad": AUTO_PAD, "dilations": ([1, 1],), "ceil_mode": (0,)},
     "Resize": {
         "mode": (b"nearest",),
-        "coordinate_transformation_mode": (b"asymmetric",),
-        "nearest_mode": (b"floor",),
+        "coordinate_transformation_mode": (
+            b"asymmetric", b"half_pixel", b"pytorch_half_pixel", b"align_corners",
+        ),
+        "nearest_mode": (b"floor", b"ceil", b"round_prefer_floor", b"round_prefer_ceil"),
+        "antialias": (0,),
     },
-    "Concat": {"axis": (1, -3)},
-    "Split": {"axis": (1, -3)},
-    "Gather": {"axis": (1, -3)},
-}
+    "DepthToSpace": {"mode": (b"DCR", b"CRD")},
+    "MultiThreshold": {"data_layout": (b"", b"NCHW", b"NC")},
+}  # fmt: skip
 ARITY: Mapping[str, tuple[int, int]] = {
     "Quant": (4, 4),
     "IntQuant": (4, 4),
+    "BipolarQuant": (2, 2),
+    "Trunc": (5, 6),
+    "MultiThreshold": (2, 2),
+    "QuantizeLinear": (2, 3),
+    "DequantizeLinear": (2, 3),
     "Conv": (2, 3),
     "DeformConv": (3, 5),
+    "Gemm": (2, 3),
+    "MatMul": (2, 2),
+    "BatchNormalization": (5, 5),
     "Relu": (1, 1),
+    "Clip": (1, 3),
     "MaxPool": (1, 1),
+    "AveragePool": (1, 1),
+    "GlobalAveragePool": (1, 1),
+    "GlobalMaxPool": (1, 1),
+    "ReduceMean": (1, 2),
     "Resize": (3, 4),
+    "DepthToSpace": (1, 1),
+    "SpaceToDepth": (1, 1),
     "Concat": (1, 1000),
     "Split": (1, 2),
     "Slice": (4, 5),
     "Gather": (2, 2),
     "Reshape": (2, 2),
+    "Flatten": (1, 1),
+    "Squeeze": (1, 2),
+    "Unsqueeze": (1, 2),
     "Transpose": (1, 1),
+    "ArgMax": (1, 1),
     "Add": (2, 2),
     "Sub": (2, 2),
     "Mul": (2, 2),
+    "Div": (2, 2),
+    "Neg": (1, 1),
     "Identity": (1, 1),
+    "Dropout": (1, 3),
     "Constant": (0, 0),
 }

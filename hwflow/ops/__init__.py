@@ -5,22 +5,38 @@ from types import MappingProxyType
 
 from hwflow.ops import (
     add,
+    argmax,
+    batchnorm,
+    bipolar,
+    clip,
     concat,
     conv,
+    conv2d,
     deform_dw,
+    divide,
     dw,
     maxpool,
+    maxpool2d,
     multiply,
+    multithreshold,
     peaks,
     pw,
     quant,
+    real_add,
+    real_avgpool,
     real_conv,
+    real_conv2d,
     real_deform,
     real_deform_dw,
+    rearrange,
     relu,
     reshape,
+    residual,
+    resize,
     shuffle,
+    threshold,
     transpose,
+    trunc,
     upsample,
 )
 from hwflow.ops import slice as slice_op
@@ -32,9 +48,16 @@ _ALL = (
     pw.OP,
     dw.OP,
     deform_dw.OP,
+    conv2d.OP,
+    residual.OP,
+    threshold.OP,
     peaks.OP,
     # both levels
     maxpool.OP,
+    maxpool2d.OP,
+    argmax.OP,
+    rearrange.OP,
+    resize.OP,
     slice_op.OP,
     concat.OP,
     shuffle.OP,
@@ -42,11 +65,20 @@ _ALL = (
     # level quant
     quant.OP,
     relu.OP,
+    bipolar.OP,
+    multithreshold.OP,
+    trunc.OP,
+    clip.OP,
+    batchnorm.OP,
     real_conv.OP,
+    real_conv2d.OP,
+    real_avgpool.OP,
+    real_add.OP,
     real_deform.OP,
     real_deform_dw.OP,
     add.OP,
     multiply.OP,
+    divide.OP,
     reshape.OP,
     transpose.OP,
 )
@@ -54,3 +86,5 @@ _ALL = (
 OPS: MappingProxyType[str, Op] = MappingProxyType({op.name: op for op in _ALL})
 
 CONVOLUTIONS = ("conv", "pw", "dw", "deform_dw")
+# Ops that end in the requantiser: they have mul, bias and shift.
+REQUANTISED = (*CONVOLUTIONS, "conv2d", "residual")

@@ -55,9 +55,19 @@ def check_conv(
     low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
     limit = IntType(weight_bits, True)
     need(limit.lo <= low and high <= limit.hi, f"weights {low}..{high} leave {limit}")
+    low_dot, high_dot = dot_range(weight, x)
+    check_scales(consts, set(ROLES), low_dot, high_dot)
+    needed = _acc_bits(low_dot, high_dot, consts["bias"], consts["mul"])
+    need(acc_bits >= needed, f"acc_bits {acc_bits}, but its weights and inputs need {needed}")
+    need(acc_bits <= 32, f"acc_bits {acc_bits} is over 32")
+
+
+def check_scales(consts: Consts, roles: set[str], low: np.ndarray, high: np.ndarray) -> None:
+    """GraphError unless the constants of a requantiser fit accumulators low..high (C,)."""
+    need(set(consts) == roles, f"constants are {sorted(consts)}, not {sorted(roles)}")
     for role, dtype in (("bias", np.int64), ("mul", np.int64), ("shift", np.int8)):
         need(
-            consts[role].shape == (shape[0],),
+            consts[role].shape == low.shape,
             f"{role} shape {consts[role].shape} is not one a channel",
         )
         need(consts[role].dtype == dtype, f"{role} is {consts[role].dtype}, not {np.dtype(dtype)}")
@@ -65,11 +75,7 @@ def check_conv(
     need(bool((mul >= 0).all() and (mul < 1 << 31).all()), "mul leaves 0 to 2**31 - 1")
     need(bool((abs(shift) <= 62).all()), "shift leaves -62 to 62")
     need(bool((abs(bias) < 1 << 62).all()), "bias leaves 62 bits")
-    low_dot, high_dot = dot_range(weight, x)
-    needed = _acc_bits(low_dot, high_dot, bias, mul)
-    need(acc_bits >= needed, f"acc_bits {acc_bits}, but its weights and inputs need {needed}")
-    need(acc_bits <= 32, f"acc_bits {acc_bits} is over 32")
-    reach = np.maximum(-low_dot, high_dot).astype(np.float64) * mul + abs(bias)
+    reach = np.maximum(-low, high).astype(np.float64) * mul + abs(bias)
     reach *= np.exp2(np.maximum(0, -shift))
     if (reach >= 2.0**61).any():
         c = int(np.argmax(reach))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words an op is described with: number types, tensors, and the record of an op."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 
 from hwflow.errors import GraphError
 
+MOST_VALUES = 1 << 31
 Consts = Mapping[str, np.ndarray]
 Arrays = tuple[np.ndarray, ...]
 
@@ -67,6 +69,13 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: DType
+
+    def __post_init__(self) -> None:
+        if min(self.shape, default=1) < 1 or math.prod(self.shape) > MOST_VALUES:
+            raise GraphError(
+                f"shape {self.shape}: every side must be above 0, and {MOST_VALUES:,} values are "
+                "the most a tensor may have"
+            )
 
 
 @dataclass(frozen=True)

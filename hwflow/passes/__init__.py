@@ -13,6 +13,11 @@ from hwflow.ir import Graph
 from hwflow.passes.candidates import append_peaks
 from hwflow.passes.dilation import find_dilations
 from hwflow.passes.integers import leave_reals
+from hwflow.passes.moves import (
+    flatten_into_dense,
+    quantise_before_moving,
+    recognise_rearrangements,
+)
 from hwflow.passes.structure import drop_idempotent_quantisers, recognise_shuffles
 from hwflow.passes.upsampling import pw_before_upsample
 
@@ -23,6 +28,9 @@ LOWER: tuple[tuple[Pass, str], ...] = (
     (recognise_shuffles, "quant"),
     (drop_idempotent_quantisers, "quant"),
     (find_dilations, "quant"),
+    (recognise_rearrangements, "quant"),
+    (quantise_before_moving, "quant"),
+    (flatten_into_dense, "quant"),
     (leave_reals, "integer"),
     (pw_before_upsample, "integer"),
     (append_peaks, "integer"),

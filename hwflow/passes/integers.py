@@ -1,177 +1,267 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pass that leaves the reals: convolution, ReLU and quantiser become one integer node."""
+"""The pass that leaves the reals: sums, elementwise ops and quantisers become integer nodes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hwflow.errors import GraphError
 from hwflow.ir import Graph, GraphBuilder, IntType, Node, Tensor
-from hwflow.ops.arith import dot_range, proven_acc_bits
-from hwflow.ops.conv import ConvAttrs
-from hwflow.ops.deform_dw import DeformDwAttrs
-from hwflow.ops.dw import DwAttrs
-from hwflow.ops.pw import PwAttrs
-from hwflow.passes.requantiser import FloatQuantiser, find
-from hwflow.passes.structure import Grid, grid_of
+from hwflow.ops.argmax import ArgmaxAttrs
+from hwflow.ops.chain import ELEMENTWISE, Chain, Step
+from hwflow.passes.staircase import staircase
+from hwflow.passes.structure import QUANTISERS, Grid
+from hwflow.passes.sums import (
+    Moved,
+    PairSum,
+    Pending,
+    WeightedSum,
+    of_convolution,
+    of_each,
+    of_pool,
+    quantise,
+    quantise_pairs,
+    wide,
+)
 
-MOVES = ("slice", "concat", "shuffle", "upsample", "maxpool")
-SUMS = ("real_conv", "real_deform_dw")
+MOVES = ("slice", "concat", "shuffle", "upsample", "maxpool", "maxpool2d", "resize", "rearrange")
+SUMS = ("real_conv", "real_conv2d", "real_deform_dw", "real_avgpool", "real_add")
+PIXEL = IntType(8, False)
+"""The type of the integers of a picture."""
 
 
 @dataclass
 class _State:
-    """The integer graph so far; `grids` and `names` are keyed by tensors of the real graph."""
+    """The integer graph so far. `values` is keyed by tensors of the real graph."""
 
     graph: Graph
     builder: GraphBuilder
-    grids: dict[str, Grid] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Moved | Pending] = field(default_factory=dict)
 
     def define(self, real: str, integer: Tensor, grid: Grid) -> None:
         """Note that an integer tensor carries a real one."""
-        self.grids[real], self.names[real] = grid, integer.name
+        self.values[real] = Moved(integer, grid)
         meta, old = self.builder.meta, self.graph.meta
         meta[f"scale.{integer.name}"] = grid.scale
+        if grid.zero:
+            meta[f"zero.{integer.name}"] = grid.zero
         if f"onnx.{real}" in old:
             meta[f"onnx.{integer.name}"] = old[f"onnx.{real}"]
 
-    def source(self, node: Node, tensor: str) -> tuple[Tensor, Grid]:
+    def source(self, node: Node, tensor: str) -> Moved:
         """The integer tensor and grid an input of `node` has; GraphError when it has none."""
-        if tensor not in self.grids:
+        value = self.values.get(tensor)
+        if not isinstance(value, Moved):
             raise GraphError(
                 f"node '{node.name}' ({node.op}): its input '{tensor}' is not quantised; put a "
                 "quantiser behind every input, convolution and activation"
             )
-        return self.builder.tensors[self.names[tensor]], self.grids[tensor]
+        return value
+
+    def fresh(self, name: str, other: str) -> str:
+        """The name, or the other one where it is taken."""
+        return other if name in self.builder.tensors else name
 
 
 def leave_reals(graph: Graph) -> Graph:
-    """Convolution, ReLU and quantiser become one integer convolution with a proven requantiser,
-    and ops that only move values work on the integers, because hardware has no floats."""
+    """Sums, elementwise ops and quantisers become integer nodes with a proven requantiser, and ops
+    that only move values work on the integers, because hardware has no floats."""
     state = _State(graph, GraphBuilder(graph.name))
     state.builder.meta.update(
-        {k: v for k, v in graph.meta.items() if k.partition(".")[0] not in ("onnx", "scale")}
-    )
+        {
+            k: v for k, v in graph.meta.items()
+            if k.partition(".")[0] not in ("onnx", "scale", "zero")
+        }
+    )  # fmt: skip
+    for name in graph.inputs:
+        _input(state, name)
     for node in graph.nodes:
-        if node.op == "quant":
+        if node.op in QUANTISERS:
             _quantise(state, node)
         elif node.op in MOVES:
             _move(state, node)
         elif node.op in SUMS:
             _check_quantised(graph, node)
-        elif node.op != "relu":
+            _sum(state, node)
+        elif node.op in ELEMENTWISE:
+            _elementwise(state, node)
+        elif node.op == "argmax":
+            _argmax(state, node)
+        else:
             raise GraphError(
                 f"node '{node.name}' ({node.op}) has no integer form; supported are channel "
                 "shuffles, and offsets of deformable convolutions"
             )
-    outputs = []
-    for name in graph.outputs:
-        if name not in state.names:
-            raise GraphError(f"output '{name}' is not quantised; end the network in a quantiser")
-        outputs.append(state.names[name])
+    outputs = [_output(state, name) for name in graph.outputs]
+    renamed = dict(zip(graph.outputs, outputs, strict=True))
     for key, value in graph.meta.items():
         kind, _, head = key.partition(".")
         if kind == "output":
-            state.builder.meta[key] = state.names[str(value)]
-            state.builder.meta[f"scale.{head}"] = state.grids[str(value)].scale
+            state.builder.meta[key] = renamed[str(value)]
+            for fact in ("scale", "zero"):
+                known = state.builder.meta.get(f"{fact}.{renamed[str(value)]}")
+                if known is not None:
+                    state.builder.meta[f"{fact}.{head}"] = known
     return state.builder.build(outputs)
 
 
+def _input(state: _State, name: str) -> None:
+    """The integers of an input: those of the quantisers that read it, else pixels."""
+    graph = state.graph
+    tensor, scale = graph.tensors[name], float(graph.meta[f"scale.{name}"])
+    zero = int(graph.meta.get(f"zero.{name}", 0))
+    users = graph.consumers(name)
+    grid = Grid(scale, PIXEL)
+    if users and all(node.op == "quant" for node in users):
+        kinds = {(n.attrs.out, n.attrs.zero, float(graph.const(n, "scale"))) for n in users}
+        if len(kinds) == 1:
+            attrs = users[0].attrs
+            grid = Grid(scale, attrs.out, zero)
+            if (attrs.zero, float(graph.const(users[0], "scale"))) != (zero, scale):
+                grid = Grid(scale, PIXEL)
+    state.values[name] = Moved(state.builder.input(name, tensor.shape, grid.kind), grid)
+    meta = state.builder.meta
+    meta[f"scale.{name}"] = grid.scale
+    if grid.zero:
+        meta[f"zero.{name}"] = grid.zero
+
+
 def _quantise(state: _State, node: Node) -> None:
-    graph, grid = state.graph, grid_of(state.graph, node)
-    source = graph.producer(node.inputs[0])
-    if source is None:
-        _input(state, node, grid)
-        return
-    relu = source.op == "relu"
-    if relu:
-        source = graph.producer(source.inputs[0])
-    if source is None or source.op not in SUMS:
-        what = f"'{source.name}' ({source.op})" if source else "the input"
-        raise GraphError(
-            f"node '{node.name}' (quant): changes the grid of {what}; a quantiser must follow a "
-            "convolution or repeat the quantiser before it"
-        )
-    _convolve(state, source, node, relu, grid)
+    graph, real = state.graph, node.inputs[0]
+    value = state.values[real]
+    if isinstance(value, Moved):
+        if real in graph.inputs and _same_integers(graph, node, value.grid):
+            state.values[node.output] = value
+            meta = state.builder.meta
+            if f"onnx.{node.output}" in graph.meta:
+                meta.setdefault(f"onnx.{value.tensor.name}", graph.meta[f"onnx.{node.output}"])
+            return
+        value = Pending(of_each(value), node.name, value.tensor.shape)
+    name = state.fresh(value.name, node.name)
+    quantiser = staircase(graph, node)
+    if isinstance(value.total, PairSum):
+        out, grid = quantise_pairs(state.builder, value, quantiser, name)
+    else:
+        out, grid = quantise(state.builder, value, quantiser, name)
+    state.define(node.output, out, grid)
 
 
-def _input(state: _State, node: Node, grid: Grid) -> None:
-    name = node.inputs[0]
-    scale = state.graph.meta.get(f"scale.{name}")
-    if grid.kind != IntType(8, False) or scale != grid.scale:
-        raise GraphError(
-            f"node '{node.name}' (quant): the input is {grid.kind} of scale {grid.scale}; it must "
-            "be u8 of scale 2**-8, so that the integer is the pixel"
-        )
-    tensor = state.builder.input(name, state.graph.tensors[name].shape, grid.kind)
-    state.define(node.output, tensor, grid)
+def _same_integers(graph: Graph, node: Node, grid: Grid) -> bool:
+    """A quantiser of an input whose integers are its own: nothing to do, if it limits none."""
+    if node.op != "quant" or node.attrs.limits is not None:
+        return False
+    own = Grid(float(graph.const(node, "scale")), node.attrs.out, node.attrs.zero)
+    return own == grid
 
 
 def _move(state: _State, node: Node) -> None:
+    if not all(isinstance(state.values[i], Moved) for i in node.inputs):
+        state.source(node, next(i for i in node.inputs if isinstance(state.values[i], Pending)))
     sources = [state.source(node, i) for i in node.inputs]
-    grids = {grid for _, grid in sources}
+    grids = {value.grid.wide for value in sources}
     if len(grids) > 1:
         found = ", ".join(f"{g.kind} of scale {g.scale}" for g in sorted(grids, key=str))
         raise GraphError(
             f"node '{node.name}' ({node.op}): its inputs have different quantisers ({found}); "
             "use one shared quantiser for all of them"
         )
-    tensor = state.builder.add(node.name, node.op, [x for x, _ in sources], node.attrs)
-    state.define(node.output, tensor, grids.pop())
-
-
-def _convolve(state: _State, node: Node, quant: Node, relu: bool, grid: Grid) -> None:
-    sources = [state.source(node, i) for i in node.inputs]
-    x, x_grid = sources[0]
     consts = state.graph.consts(node)
-    op, shape, fields = _form(node, consts["weight"], x)
-    weight = np.ascontiguousarray(consts["weight"].reshape(shape))
-    scale = np.float32(x_grid.scale) * consts["weight_scale"]
-    bias = consts["bias"].astype(np.float32) * consts["bias_scale"]
-    f = FloatQuantiser(scale, bias, relu, np.float32(grid.scale), grid.kind)
-    low, high = dot_range(weight, x_grid.kind)
-    g = find(f, low, high, node.name)
-    attrs_of = {"conv": ConvAttrs, "pw": PwAttrs, "dw": DwAttrs, "deform_dw": DeformDwAttrs}
-    attrs = attrs_of[op](
-        weight_bits=node.attrs.weight_bits,
-        acc_bits=proven_acc_bits(weight, g.bias, g.mul, x_grid.kind),
-        out=g.out,
-        **fields,
-    )
-    roles = {"weight": weight, "bias": g.bias, "mul": g.mul, "shift": g.shift.astype(np.int8)}
-    tensor = state.builder.add(node.name, op, [t for t, _ in sources], attrs, roles)
-    state.define(quant.output, tensor, Grid(grid.scale, g.out))
+    name = state.fresh(node.name, f"{node.name}.moved")
+    tensor = state.builder.add(name, node.op, [v.tensor for v in sources], node.attrs, consts)
+    limits = {value.grid.limits for value in sources}
+    grid = grids.pop()
+    if len(limits) == 1:
+        grid = replace(grid, limits=limits.pop())
+    state.define(node.output, tensor, grid)
 
 
-def _form(
-    node: Node, weight: np.ndarray, x: Tensor
-) -> tuple[str, tuple[int, ...], Mapping[str, int]]:
-    """The integer op of a convolution, its weight's shape and its further attributes."""
-    if node.op == "real_deform_dw":
-        return "deform_dw", (weight.shape[0], 3, 3), {}
-    a = node.attrs
-    if a.groups == 1 and (a.kernel, a.stride, a.pad) == (1, 1, 0):
-        return "pw", weight.shape[:2], {}
-    if a.groups == 1:
-        return "conv", weight.shape, {"kernel": a.kernel, "stride": a.stride, "pad": a.pad}
-    if a.groups == x.shape[0] == weight.shape[0] and (a.kernel, a.pad) == (3, 1):
-        return "dw", (weight.shape[0], 3, 3), {"stride": a.stride}
-    raise GraphError(
-        f"node '{node.name}': a convolution of {a.groups} groups, kernel {a.kernel}, pad {a.pad} "
-        "is not supported; use one group, or depthwise with kernel 3 and pad 1"
-    )
+def _sum(state: _State, node: Node) -> None:
+    sources = tuple(state.source(node, i) for i in node.inputs)
+    shape = state.graph.tensors[node.output].shape
+    total: WeightedSum | PairSum
+    if node.op == "real_add":
+        total = PairSum(sources[0], sources[1])
+    elif node.op == "real_avgpool":
+        total = of_pool(sources[0], node)
+    else:
+        total = of_convolution(sources, node, state.graph.consts(node))
+    state.values[node.output] = Pending(total, node.name, shape)
+
+
+def _elementwise(state: _State, node: Node) -> None:
+    real = node.inputs[0]
+    value = state.values[real]
+    if isinstance(value, Moved):
+        value = Pending(of_each(value), node.name, value.tensor.shape)
+    consts = state.graph.consts(node)
+    shape = state.graph.tensors[node.output].shape
+    allowed = ((shape[0], 1, 1), (shape[0],))
+    columns = all(a.size == 1 or a.shape in allowed for a in consts.values())
+    if shape != value.shape or not columns:
+        raise GraphError(
+            f"node '{node.name}' ({node.op}): its constant differs from pixel to pixel; nearest: "
+            "one number, or one for each channel"
+        )
+    step = Step(node.op, node.attrs, consts)
+    state.values[node.output] = replace(value, steps=(*value.steps, step))
+
+
+def _argmax(state: _State, node: Node) -> None:
+    real = node.inputs[0]
+    value = state.values[real]
+    if isinstance(value, Pending):
+        source, chain = wide(state.builder, value, state.fresh(value.name, f"{real}.acc"))
+        _check_order(node, source, chain)
+    else:
+        source = value.tensor
+    tensor = state.builder.add(node.name, "argmax", [source], ArgmaxAttrs(node.attrs.last))
+    assert isinstance(tensor.dtype, IntType)
+    state.define(node.output, tensor, Grid(1.0, tensor.dtype))
+
+
+def _check_order(node: Node, source: Tensor, chain: Chain) -> None:
+    """All channels have one float chain, and it keeps different accumulators different."""
+    assert isinstance(source.dtype, IntType)
+    if not chain.alike():
+        raise GraphError(
+            f"node '{node.name}' (argmax): the channels of '{source.name}' have different scales; "
+            "nearest: one scale for all, or a quantiser before it"
+        )
+    if source.dtype.bits > 22:
+        raise GraphError(f"node '{node.name}' (argmax): sums of {source.dtype}; nearest: i22")
+    every = np.arange(source.dtype.lo, source.dtype.hi + 1)[None]
+    if not (np.diff(chain.channel(0)(every)[0]) > 0).all():
+        raise GraphError(
+            f"node '{node.name}' (argmax): float32 makes equals of different accumulators of "
+            f"'{source.name}'; nearest: a quantiser before it"
+        )
+
+
+def _output(state: _State, name: str) -> str:
+    """The tensor of an output; accumulators with their chain where no quantiser ends it."""
+    value = state.values[name]
+    if isinstance(value, Moved):
+        return value.tensor.name
+    label = state.fresh(value.name, f"{name}.acc")
+    tensor, chain = wide(state.builder, value, label)
+    state.builder.meta[f"chain.{tensor.name}"] = chain.to_json()
+    if f"onnx.{name}" in state.graph.meta:
+        state.builder.meta[f"onnx.{tensor.name}"] = state.graph.meta[f"onnx.{name}"]
+    return tensor.name
 
 
 def _check_quantised(graph: Graph, node: Node) -> None:
-    """A convolution ends in exactly one quantiser, perhaps through a ReLU."""
-    users = graph.consumers(node.output)
-    while len(users) == 1 and users[0].op == "relu" and node.output not in graph.outputs:
-        node = users[0]
-        users = graph.consumers(node.output)
-    if len(users) != 1 or users[0].op != "quant" or node.output in graph.outputs:
-        raise GraphError(
-            f"node '{node.name}': its result is not read by one quantiser alone "
-            f"(read by: {', '.join(n.name for n in users) or 'none'}); put one behind it"
-        )
+    """A sum ends in quantisers, perhaps through elementwise ops, or is an output."""
+    pending = [node]
+    while pending:
+        last = pending.pop()
+        users = graph.consumers(last.output)
+        pending += [user for user in users if user.op in ELEMENTWISE]
+        wrong = [u for u in users if u.op not in (*ELEMENTWISE, *QUANTISERS, "argmax")]
+        if wrong or not (users or last.output in graph.outputs):
+            raise GraphError(
+                f"node '{last.name}': its result is not read by one quantiser alone "
+                f"(read by: {', '.join(n.name for n in users) or 'none'}); put one behind it"
+            )
+
+

@@ -6,8 +6,9 @@ agree at its ends and on both sides of every step of the float one. The float fu
 evaluated in float32 as a runtime does: acc * scale, + bias, ReLU, / out_scale, clamp, round.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,22 @@ from hwflow.ops.types import IntType
 
 FLOAT32_EXACT = 1 << 24
 MAX_SHIFT = 46
+
+
+class NoMultiplierError(GraphError):
+    """No multiplier reproduces every step of a quantiser; a table of thresholds does."""
+
+
+class Quantiser(Protocol):
+    """Output integers of accumulators, never falling; `lo` and `hi` limit the output."""
+
+    @property
+    def lo(self) -> int: ...
+    @property
+    def hi(self) -> int: ...
+    @property
+    def out(self) -> IntType: ...
+    def __call__(self, acc: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -44,40 +61,57 @@ class FloatQuantiser:
             return IntType(self.kind.bits - 1, False)
         return self.kind
 
+    @property
+    def lo(self) -> int:
+        """The least output."""
+        return self.out.lo
+
+    @property
+    def hi(self) -> int:
+        """The greatest output."""
+        return self.out.hi
+
 
 @dataclass(frozen=True)
 class Requantiser:
-    """clamp(round_half_even((acc * mul + bias) / 2**shift), lo, hi), all (C,) int64."""
+    """clamp(round_half_even((acc * mul + bias) / 2**shift), lo, hi), all (C,) int64.
+
+    lo and hi are the `limits`, or those of the output type.
+    """
 
     mul: np.ndarray
     bias: np.ndarray
     shift: np.ndarray
     out: IntType
+    limits: tuple[int, int] | None = None
 
     def __call__(self, acc: np.ndarray) -> np.ndarray:
         """Output integers (C, N) of accumulators (C, N)."""
         value = acc * self.mul[:, None] + self.bias[:, None]
         rounded = round_shift(value, self.shift[:, None])
-        return np.asarray(np.clip(rounded, self.out.lo, self.out.hi))
+        lo, hi = self.limits or (self.out.lo, self.out.hi)
+        return np.asarray(np.clip(rounded, lo, hi))
 
 
-def find(f: FloatQuantiser, low: np.ndarray, high: np.ndarray, name: str) -> Requantiser:
+def find(
+    f: FloatQuantiser, low: np.ndarray, high: np.ndarray, name: str, mul_bits: int = 31
+) -> Requantiser:
     """The integer requantiser equal to f on accumulators low..high (C,), proven per channel.
 
     With power-of-two scales mul is 1 (or a power of two, where the bias lies on a finer grid than
-    the accumulator); else mul of up to 16 bits is sought, then wider ones up to 31. GraphError
-    naming node and channel when a bound is broken or none fits.
+    the accumulator); else mul of up to 16 bits is sought, then wider ones up to `mul_bits`.
+    GraphError naming node and channel when a bound is broken or none fits.
     """
     _check_exact(f, low, high, name)
     steps = find_steps(f, low, high)
     mul, bias, shift, known = _powers_of_two(f)
     for c in np.flatnonzero(~known):
-        found = _search(f, int(c), steps[c], int(low[c]), int(high[c]))
+        found = _search(f, int(c), steps[c], int(low[c]), int(high[c]), mul_bits)
         if found is None:
-            raise GraphError(
-                f"node '{name}' channel {c}: no multiplier of up to 31 bits reproduces every step "
-                f"of its quantiser (scale {f.scale[c]}, output scale {f.out_scale}); use "
-                "power-of-two scales"
+            raise NoMultiplierError(
+                f"node '{name}' channel {c}: no multiplier of up to {mul_bits} bits reproduces "
+                f"every step of its quantiser (scale {f.scale[c]}, output scale {f.out_scale}); "
+                "use power-of-two scales"
             )
         mul[c], bias[c], shift[c] = found
     requantiser = Requantiser(mul, bias, shift, f.out)
@@ -85,10 +119,64 @@ def find(f: FloatQuantiser, low: np.ndarray, high: np.ndarray, name: str) -> Req
     return requantiser
 
 
-def find_steps(f: FloatQuantiser, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def fit(
+    f: Quantiser, low: np.ndarray, high: np.ndarray, steps: np.ndarray, missed: np.ndarray,
+    name: str, mul_bits: int = 16,
+) -> Requantiser:  # fmt: skip
+    """The requantiser of any rising quantiser, from its steps alone; proven by the caller.
+
+    steps (C, lo + 1..hi): the least accumulator that reaches a level, above high where none does;
+    missed: the greatest that does not. NoMultiplierError naming node and channel when none fits.
+    """
+    count = len(steps)
+    mul, bias, shift = (np.zeros(count, np.int64) for _ in range(3))
+    levels = np.arange(f.lo + 1, f.hi + 1)
+    for c in range(count):
+        found = _fit_channel(levels, steps[c], missed[c], int(low[c]), int(high[c]), mul_bits)
+        if found is None:
+            raise NoMultiplierError(
+                f"node '{name}' channel {c}: no multiplier of up to {mul_bits} bits reproduces "
+                "every step of its quantiser; use power-of-two scales"
+            )
+        mul[c], bias[c], shift[c] = found
+    return Requantiser(mul, bias, shift, f.out, (f.lo, f.hi))
+
+
+def _fit_channel(
+    levels: np.ndarray, steps: np.ndarray, missed: np.ndarray, low: int, high: int, mul_bits: int
+) -> tuple[int, int, int] | None:
+    inside = np.flatnonzero((steps > low) & (steps <= high))
+    if not inside.size:
+        return 0, int(levels[0] - 1 + (steps <= low).sum()), 0
+    for mul, shift in _candidates(levels, steps, missed, low, high, inside, mul_bits):
+        nominal = float(levels[inside[0]]) - 0.5 - float(steps[inside[0]]) * mul / 2.0**shift
+        bias = _bias(levels, steps, mul, shift, low, high, nominal, missed)
+        if bias is not None:
+            return mul, bias, shift
+    return None
+
+
+def _candidates(
+    levels: np.ndarray, steps: np.ndarray, missed: np.ndarray, low: int, high: int,
+    inside: np.ndarray, mul_bits: int,
+) -> Iterator[tuple[int, int]]:  # fmt: skip
+    """(mul, shift), few bits first: about the mean slope, then from the interval that fits."""
+    first, last = inside[0], inside[-1]
+    run = float(steps[last] - steps[first])
+    mean = float(levels[last] - levels[first]) / run if run else float(inside.size)
+    for shift in range(1, MAX_SHIFT + 1):
+        mul = round(mean * 2.0**shift)
+        if 1 <= mul < 1 << mul_bits:
+            yield mul, shift
+    yield from _multipliers(
+        levels, steps, low, high, (1e-9, 2.0 * levels.size + 2.0), mul_bits, missed
+    )
+
+
+def find_steps(f: Quantiser, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """(C, levels): the least accumulator that reaches each level above the lowest; high + 1 where
     none does. By bisection, all channels and levels at once."""
-    levels = np.arange(f.out.lo + 1, f.out.hi + 1)[None, :]
+    levels = np.arange(f.lo + 1, f.hi + 1)[None, :]
     left = np.repeat(low[:, None], levels.size, axis=1)
     right = np.repeat(high[:, None] + 1, levels.size, axis=1)
     while (left < right).any():
@@ -101,7 +189,7 @@ def find_steps(f: FloatQuantiser, low: np.ndarray, high: np.ndarray) -> np.ndarr
 
 
 def prove(
-    f: FloatQuantiser,
+    f: Quantiser,
     g: Requantiser,
     steps: np.ndarray,
     low: np.ndarray,
@@ -114,17 +202,21 @@ def prove(
     wrong = np.argwhere(f(points) != g(points))
     if wrong.size:
         c, i = (int(n) for n in wrong[0])
-        acc = points[c : c + 1, i : i + 1]
-        one_f = FloatQuantiser(f.scale[c : c + 1], f.bias[c : c + 1], f.relu, f.out_scale, f.kind)
         raise GraphError(
-            f"node '{name}' channel {c}: at accumulator {int(acc[0, 0])} the float quantiser gives "
-            f"{int(one_f(acc)[0, 0])}, the integer one does not; use power-of-two scales"
+            f"node '{name}' channel {c}: at accumulator {int(points[c, i])} the float quantiser "
+            f"gives {int(f(points)[c, i])}, the integer one does not; use power-of-two scales"
         )
 
 
 def _check_exact(f: FloatQuantiser, low: np.ndarray, high: np.ndarray, name: str) -> None:
+    check_exact(low, high, f.bias, f.scale, name)
+
+
+def check_exact(
+    low: np.ndarray, high: np.ndarray, bias: np.ndarray, scale: np.ndarray, name: str
+) -> None:
     """|accumulator| + |bias| < 2**24 in every channel, so that float32 sums are exact."""
-    reach = np.maximum(-low, high) + np.ceil(abs(f.bias.astype(np.float64)) / f.scale)
+    reach = np.maximum(-low, high) + np.ceil(abs(bias.astype(np.float64)) / scale)
     if (reach >= FLOAT32_EXACT).any():
         c = int(np.argmax(reach))
         raise GraphError(
@@ -152,7 +244,7 @@ def _powers_of_two(
 
 
 def _search(
-    f: FloatQuantiser, c: int, steps: np.ndarray, low: int, high: int
+    f: FloatQuantiser, c: int, steps: np.ndarray, low: int, high: int, mul_bits: int
 ) -> tuple[int, int, int] | None:
     """mul, bias, shift of one channel, narrow multipliers first; None when there is none."""
     levels = np.arange(f.out.lo + 1, f.out.hi + 1)
@@ -162,7 +254,8 @@ def _search(
         return 0, int(f.out.lo + (steps <= low).sum()), 0
     ratio = float(f.scale[c]) / float(f.out_scale)
     nominal = float(f.bias[c]) / float(f.out_scale)
-    for mul, shift in (*_short_multipliers(ratio), *_multipliers(levels, steps, low, high, ratio)):
+    wide = _multipliers(levels, steps, low, high, (ratio * 0.9, ratio * 1.1), mul_bits)
+    for mul, shift in (*_short_multipliers(ratio), *wide):
         bias = _bias(levels, steps, mul, shift, low, high, nominal)
         if bias is not None:
             return mul, bias, shift
@@ -182,26 +275,33 @@ def _short_multipliers(ratio: float) -> list[tuple[int, int]]:
 
 
 def _multipliers(
-    levels: np.ndarray, steps: np.ndarray, low: int, high: int, ratio: float
+    levels: np.ndarray,
+    steps: np.ndarray,
+    low: int,
+    high: int,
+    slopes: tuple[float, float],
+    mul_bits: int,
+    missed: np.ndarray | None = None,
 ) -> list[tuple[int, int]]:
     """(mul, shift), 16 bits first, from the interval of slopes whose line passes between the
     accumulators below and at every step."""
-    reached, missed = steps <= high, steps > low
+    below = steps - 1 if missed is None else missed
+    reached, unmet = steps <= high, steps > low
     edge = levels - 0.5
 
     def slack(slope: float) -> float:
         """Room for the bias at this slope; concave, and above 0 where a line fits."""
         least = (edge - slope * steps)[reached].max(initial=-np.inf)
-        return float((edge - slope * (steps - 1))[missed].min(initial=np.inf) - least)
+        return float((edge - slope * below)[unmet].min(initial=np.inf) - least)
 
     # The steps themselves fix the slope to about one part in their number.
-    left, right = ratio * 0.9, ratio * 1.1
+    left, right = slopes
     best = _peak(slack, left, right)
     if not slack(best) > 0:
         return []
     left, right = _crossing(slack, left, best), _crossing(slack, right, best)
     found = []
-    for bits in range(16, 32):
+    for bits in range(min(16, mul_bits), mul_bits + 1):
         shift = int(np.floor(np.log2(((1 << bits) - 1) / right)))
         if not 1 <= shift <= MAX_SHIFT:
             continue
@@ -240,6 +340,7 @@ def _bias(
     low: int,
     high: int,
     nominal: float,
+    below: np.ndarray | None = None,
 ) -> int | None:
     """The bias nearest the nominal one that puts every step in its place; None if none does.
 
@@ -248,9 +349,10 @@ def _bias(
     """
     edge = (2 * levels - 1) * (1 << (shift - 1))
     odd = levels % 2
+    below = steps - 1 if below is None else below
     reached, missed = steps <= high, steps > low
     least = (edge + odd - steps * mul)[reached]
-    most = (edge + odd - 1 - (steps - 1) * mul)[missed]
+    most = (edge + odd - 1 - below * mul)[missed]
     floor = int(least.max()) if least.size else -(1 << 60)
     ceiling = int(most.min()) if most.size else 1 << 60
     if floor > ceiling:

@@ -1,25 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passes over the shape of the network: shuffles, and quantisers that change nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwflow.ir import Graph, IntType, Node
 from hwflow.ops.shuffle import ShuffleAttrs
 
-LAYOUT = ("slice", "concat", "shuffle", "upsample", "maxpool", "reshape", "transpose")
+LAYOUT = (
+    "slice", "concat", "shuffle", "upsample", "maxpool", "maxpool2d", "resize", "rearrange",
+    "reshape", "transpose",
+)  # fmt: skip
+# The ops after which a tensor carries integers.
+QUANTISERS = ("quant", "bipolar", "multithreshold", "trunc")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What values a tensor can hold: scale times the integers of a type."""
+    """What values a tensor can hold: scale times the integers of a type, less a zero point.
+
+    `limits` are those of the integers where they are narrower than the type's.
+    """
 
     scale: float
     kind: IntType
+    zero: int = 0
+    limits: tuple[int, int] | None = None
+
+    @property
+    def wide(self) -> "Grid":
+        """The same grid with the limits of its type."""
+        return replace(self, limits=None)
 
 
 def grid_of(graph: Graph, node: Node) -> Grid:
     """The grid of a quant node's output."""
-    return Grid(float(graph.const(node, "scale")), node.attrs.out)
+    a = node.attrs
+    return Grid(float(graph.const(node, "scale")), a.out, a.zero, a.limits)
 
 
 def trace_grid(graph: Graph, tensor: str) -> Grid | None:
