@@ -23,7 +23,7 @@ READABLE = (
     "the text of report_utilization, report_timing_summary and report_power of Vivado, csynth.xml "
     "of Vitis HLS, the JSON of nextpnr --report, the JSON of `stat -json` of Yosys"
 )
-MOST_BYTES = 64 << 20
+MOST_BYTES = 16 << 20
 # Later in the flow is nearer to the chip.
 STEPS: tuple[schema.Kind | None, ...] = (
     None, "HLS estimate", "post-synthesis estimate", "pre-route estimate", "post-route",

@@ -8,7 +8,7 @@ names changed ("Slice LUTs", "CLB LUTs*"), and files are cut. What is not found 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from hwflow.errors import ToolError
@@ -36,8 +36,7 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "dsp": ("DSPs", "DSP Slices"),
 }
 OTHER = ("URAM",)
-_HEAD = re.compile(r"^\|\s*([A-Z][\w ]*?)\s*: (.*?)\s*\|?\s*$", re.MULTILINE)
-_CLOCK = re.compile(r"^\s*(\S+)\s+\{[^{}]*\}\s+([\d.]+)\s+([\d.]+)\s*$", re.MULTILINE)
+HEAD_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,10 @@ def read(text: str, clock: str | None = None) -> Part:
 def head(text: str) -> dict[str, str]:
     """The lines `| Name : value` of the head."""
     found: dict[str, str] = {}
-    for key, value in _HEAD.findall(text):
-        found.setdefault(key, value)
+    for line in text.splitlines()[:HEAD_LINES]:
+        name, colon, value = line.partition(": ")
+        if colon and name.startswith("|"):
+            found.setdefault(name[1:].strip(), value.strip().removesuffix("|").strip())
     return found
 
 
@@ -152,8 +153,11 @@ def timing(
             missing.append("the row below WNS(ns) has no setup slack")
     else:
         chosen = [one for one in found if clock in (None, one.name)]
+        lost = _lost(text, {one.name for one in found}) if clock is None else None
         names = ", ".join(f"{one.name} ({1e3 / one.period_ns:g} MHz)" for one in found)
-        if len(chosen) == 1:
+        if len(chosen) == 1 and lost:
+            missing.append(f"{lost}; choose a clock with --clock: {names}")
+        elif len(chosen) == 1:
             fmax, worst = chosen[0].fmax_mhz, chosen[0].slack_ns
             if fmax is None:
                 missing.append(f"the slack of {chosen[0].name} is not less than its period")
@@ -169,11 +173,9 @@ def timing(
 def clocks(text: str) -> tuple[Clock, ...]:
     """The clocks of the tables Clock Summary and Intra Clock Table."""
     periods: dict[str, set[float]] = {}
-    for name, period, mhz in _CLOCK.findall(text):
-        ns, frequency = number(period), number(mhz)
-        # A cut or mixed line gives itself away: its two numbers do not belong together.
-        if ns and frequency and abs(1e3 / ns - frequency) <= 0.001 * frequency + 0.001:
-            periods.setdefault(name, set()).add(float(ns))
+    for name, period in _periods(text):
+        if period is not None:
+            periods.setdefault(name, set()).add(period)
     found = []
     for names, row in _columns(text):
         if names[0] == "Clock" and "WNS(ns)" in names:
@@ -181,6 +183,30 @@ def clocks(text: str) -> tuple[Clock, ...]:
             if slack is not None and len(own) == 1:
                 found.append(Clock(row["Clock"], next(iter(own)), float(slack)))
     return tuple(found)
+
+
+def _periods(text: str) -> Iterator[tuple[str, float | None]]:
+    """Name and period of each line `name {0.000 2.500} 5.000 200.000` of the Clock Summary."""
+    for line in text.splitlines():
+        name, brace, rest = line.partition("{")
+        words = rest.partition("}")[2].split()
+        if not brace or len(name.split()) != 1 or len(words) != 2:
+            continue
+        ns, mhz = number(words[0]), number(words[1])
+        # A cut line gives itself away: its two numbers do not belong together.
+        whole = ns and mhz and ns > 0 and abs(1e3 / ns - mhz) <= 0.001 * mhz + 0.001
+        yield name.strip(), float(ns) if ns and whole else None
+
+
+def _lost(text: str, known: Container[str]) -> str | None:
+    """Why there may be more clocks with setup paths than those known."""
+    if "| Inter Clock Table" not in text.partition("| Intra Clock Table")[2]:
+        return "the report ends before its Inter Clock Table"
+    rows = {row["Clock"]: row for names, row in _columns(text) if "WNS(ns)" in names
+            and names[0] == "Clock"}
+    gone = {name for name, _ in _periods(text)} - rows.keys()
+    gone |= {name for name, row in rows.items() if "WNS(ns)" in row and name not in known}
+    return f"not all is there of the clock {', '.join(sorted(gone))}" if gone else None
 
 
 def _design_slack(text: str) -> float | None:
