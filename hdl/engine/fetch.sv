@@ -9,6 +9,7 @@
 //
 // Latency FETCH_LAT = 8, one a cycle: memory 6, then upsampling and strides become 18 plain pixels
 // and 48 strided ones, then the choice of each tap. Outputs hold while there are no reads.
+// Resources: 1k LUT, 1k FF.
 `default_nettype none
 
 module fetch (

@@ -15,7 +15,7 @@
 //
 // Latency: channel c comes out MAC_LAT + c = 9 + c cycles after its `last`; d_acc holds otherwise.
 // Out: totals modulo 2**ACC_W, without bias.
-// Resources: 192 DSP48E1 with A, B, M, P inside; 8.1k FF of snapshot, 3.9k FF and 3.9k LUT (320 of
+// Resources: 192 DSP48E1 with A, B, M, P inside; 8.1k FF of snapshot, 4k FF and 4k LUT (320 of
 // them RAM for the partial sums) to read it out.
 `default_nettype none
 

@@ -37,42 +37,56 @@ module write_queue #(
     write_queue_depth_must_be_a_power_of_two u_illegal ();
   end
 
-  (* ram_style = "distributed" *) logic [WIDTH+15:0] words[DEPTH];
-  // The bank is read a cycle before the rest
+  (* ram_style = "distributed" *) logic [WIDTH+13:0] words[DEPTH];
+  // The bank is known a cycle before the rest
   (* ram_style = "distributed" *) logic [1:0] banks[DEPTH];
   logic [INDEX_W-1:0] put_q;
   logic [INDEX_W-1:0] head_q;
+  logic [INDEX_W-1:0] next_q;  // head_q + 1
   logic [INDEX_W-1:0] out_q;
+  logic [1:0] head_bank_q;
+  logic [1:0] out_bank_q;
+  logic one_q;  // level_q is 1
   logic [LEVEL_W-1:0] level_q;
   logic valid_q;
   logic empty_q;
 
   always_ff @(posedge clk) begin
     if (push) begin
-      words[put_q] <= {addr, data};
+      words[put_q] <= {addr[15:2], data};
       banks[put_q] <= addr[1:0];
     end
     out_q <= head_q;
+    out_bank_q <= head_bank_q;
+    if (one_q ? take : !valid_q) head_bank_q <= addr[1:0];  // the word pushed now, if any
+    else if (take) head_bank_q <= banks[next_q];
   end
 
   always_ff @(posedge clk) begin
     if (rst) begin
       put_q   <= '0;
       head_q  <= '0;
+      next_q  <= INDEX_W'(1);
       level_q <= '0;
+      one_q   <= 1'b0;
       valid_q <= 1'b0;
       empty_q <= 1'b1;
     end else begin
       if (push) put_q <= put_q + 1'b1;
-      if (take) head_q <= head_q + 1'b1;
+      if (take) begin
+        head_q <= next_q;
+        next_q <= next_q + 1'b1;
+      end
       case ({push, take})
         2'b10: begin
           level_q <= level_q + 1'b1;
           valid_q <= 1'b1;
+          one_q   <= !valid_q;
         end
         2'b01: begin
           level_q <= level_q - 1'b1;
-          valid_q <= level_q != LEVEL_W'(1);
+          valid_q <= !one_q;
+          one_q   <= level_q == LEVEL_W'(2);
         end
         default: ;
       endcase
@@ -87,8 +101,9 @@ module write_queue #(
 `endif
 
   assign head_valid = valid_q;
-  assign head_bank = banks[head_q];
-  assign {out_addr, out_data} = words[out_q];
+  assign head_bank = head_bank_q;
+  assign {out_addr[15:2], out_data} = words[out_q];
+  assign out_addr[1:0] = out_bank_q;
   assign level = level_q;
   assign empty = empty_q;
 endmodule
