@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hwflow import __version__, data
@@ -35,7 +38,7 @@ from hwflow.models import codenet
 LOG = logging.getLogger(__name__)
 
 PIXEL_SCALE = 1 / 256  # the network's input is the pixel at scale 2^-8
-RESUME = "resume.pt"
+RESUME = "resume.safetensors"
 PHASES = ("float", "qat")
 CALIBRATION_IMAGES = 64
 EVAL_BATCH = 8
@@ -422,22 +425,29 @@ def _fingerprint(options: TrainOptions) -> str:
 
 
 def _save_state(options: TrainOptions, state: State) -> None:
-    content = {
+    """The tensors by name and all else as JSON in one safetensors file: nothing in it is code."""
+    optimiser = state.optimiser.state_dict()
+    tensors = {"torch_rng": torch.get_rng_state()}
+    tensors |= {f"model/{name}": value for name, value in state.model.state_dict().items()}
+    tensors |= {f"ema/{name}": value for name, value in state.ema.items()}
+    extra = state.extra.state_dict() if state.extra else {}
+    tensors |= {f"extra/{name}": value for name, value in extra.items()}
+    for number, values in optimiser["state"].items():
+        tensors |= {f"optimiser/{number}/{name}": value for name, value in values.items()}
+    header = {
         "fingerprint": _fingerprint(options),
         "phase": state.phase,
         "step": state.step,
-        "model": state.model.state_dict(),
-        "extra": state.extra.state_dict() if state.extra else {},
-        "ema": state.ema,
-        "optimiser": state.optimiser.state_dict(),
-        "torch_rng": torch.get_rng_state(),
+        "groups": optimiser["param_groups"],
         "seconds": state.seconds,
         "float_ap": state.float_ap,
     }
     target = options.out / RESUME
     part = target.with_suffix(".part")
+    # A checkpoint stores no strides; a copy of its own also for what shares memory.
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with part.open("wb") as file:
-        torch.save(content, file)
+        file.write(safetensors.torch.save(plain, {"hwflow": json.dumps(header)}))
         file.flush()
         os.fsync(file.fileno())
     part.replace(target)  # a kill leaves the old state or the new one, never half of one
@@ -447,25 +457,58 @@ def _resume(options: TrainOptions, training: Dataset, device: torch.device) -> S
     path = options.out / RESUME
     if not path.exists():
         return None
-    content = torch.load(path, map_location=device, weights_only=True)
-    if content["fingerprint"] != _fingerprint(options):
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = json.loads((file.metadata() or {})["hwflow"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        fingerprint = header["fingerprint"]
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _unfit(path, error) from error
+    if fingerprint != _fingerprint(options):
         raise ConfigError(
             f"train: {path} belongs to a run with other options; give another output folder, "
             "or delete the file to start again"
         )
-    model = codenet.CoDeNet(codenet.config(options.config, len(training.classes), options.plain_dw))
-    if content["phase"] == "qat":
-        model = codenet.quantise(model)
-    model.load_state_dict(content["model"])
-    state = _state(
-        options, content["phase"], model, device, content["seconds"], content["float_ap"]
+    try:
+        return _restored(options, training, device, header, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise _unfit(path, error) from error
+
+
+def _unfit(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"train: {path} is not the state of a run ({str(error)[:300]}); delete the file to start "
+        "again"
     )
+
+
+def _restored(
+    options: TrainOptions,
+    training: Dataset,
+    device: torch.device,
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+) -> State:
+    def below(kind: str) -> dict[str, Tensor]:
+        return {k.removeprefix(f"{kind}/"): v for k, v in tensors.items()
+                if k.startswith(f"{kind}/")}
+
+    model = codenet.CoDeNet(codenet.config(options.config, len(training.classes), options.plain_dw))
+    if header["phase"] == "qat":
+        model = codenet.quantise(model)
+    model.load_state_dict(below("model"))
+    state = _state(options, header["phase"], model, device, header["seconds"], header["float_ap"])
     if state.extra is not None:
-        state.extra.load_state_dict(content["extra"])
-    state.step = content["step"]
-    state.ema = content["ema"]
-    state.optimiser.load_state_dict(content["optimiser"])
-    torch.set_rng_state(content["torch_rng"].cpu())
+        state.extra.load_state_dict(below("extra"))
+    state.step = int(header["step"])
+    state.ema = {name: value.to(device) for name, value in below("ema").items()}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in below("optimiser").items():
+        number, _, what = name.partition("/")
+        moments.setdefault(int(number), {})[what] = value
+    groups = [{**group, "betas": tuple(group["betas"])} for group in header["groups"]]
+    state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    torch.set_rng_state(tensors["torch_rng"])
     LOG.info("resuming the %s phase at step %d", state.phase, state.step)
     return state
 
