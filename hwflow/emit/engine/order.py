@@ -27,6 +27,7 @@ class Queues:
     lanes: bytes
     steps: tuple[Step, ...]
     digest: str
+    cycles: int  # of a frame, by the model
 
 
 def dependencies(operations: Sequence[Operation]) -> list[np.ndarray]:
@@ -65,7 +66,7 @@ def arrange(operations: Sequence[Operation]) -> Queues:
             "a smaller input or a board with more activation memory"
         )
     needs = dependencies(operations)
-    orders = _schedule(operations, needs)
+    orders, ends = _schedule(operations, needs)
     place = {}
     for order in orders.values():
         for position, index in enumerate(order):
@@ -85,7 +86,7 @@ def arrange(operations: Sequence[Operation]) -> Queues:
             steps.append(
                 Step(tag, op.opcode, op.node, op.tensor, op.channels, op.dst, op.first_word,
                      op.words, op.stream_words, op.moved_words, op.macs, op.ideal, op.cycles,
-                     queue)
+                     ends[index] - op.cycles, queue)
             )  # fmt: skip
             tag += 1
         blocks.append(isa.descriptor("END", tag, "end"))
@@ -101,17 +102,22 @@ def arrange(operations: Sequence[Operation]) -> Queues:
         )  # fmt: skip
         streams[queue] = head + bodies[queue]
         first += len(orders[queue]) + 2
-    return Queues(streams["array"], streams["lanes"], tuple(steps), digest.hexdigest())
+    return Queues(
+        streams["array"], streams["lanes"], tuple(steps), digest.hexdigest(), max(ends, default=0)
+    )
 
 
 def _plain_step(tag: int, opcode: str, queue: str) -> Step:
-    return Step(tag, opcode, opcode.lower(), "", (), (), 0, 0, 2, 0, 0, 0, None, queue)
+    return Step(tag, opcode, opcode.lower(), "", (), (), 0, 0, 2, 0, 0, 0, None, None, queue)
 
 
 def _schedule(
     operations: Sequence[Operation], needs: Sequence[np.ndarray]
-) -> dict[str, list[int]]:
-    """The order within each queue: again and again the operation that can start first."""
+) -> tuple[dict[str, list[int]], list[int]]:
+    """The order within each queue: again and again the operation that can start first.
+
+    Also returns when each operation is completed.
+    """
     missing = [len(before) for before in needs]
     after: list[list[int]] = [[] for _ in operations]
     for index, before in enumerate(needs):
@@ -131,4 +137,4 @@ def _schedule(
             missing[later] -= 1
             if not missing[later]:
                 ready[later] = max(ends[earlier] for earlier in needs[later])
-    return orders
+    return orders, ends

@@ -44,6 +44,7 @@ class Step:
     macs: int
     ideal_cycles: int  # arithmetic bound of the unit that runs it
     model_cycles: int | None  # docs/engine.md "Cycles"; None for HEAD and END
+    model_start: int | None  # in the frame, by the model
     queue: str  # see isa.QUEUES
 
     @property
@@ -65,6 +66,7 @@ class Program:
     scales: Mapping[str, float]
     hash: str
     scratch_bytes: int  # of DDR, for maps that do not fit on chip
+    model_cycles: int  # of a frame, by the cycle model
 
     @property
     def stream(self) -> bytes:
@@ -83,6 +85,7 @@ class Program:
             "lane_bytes": len(self.lane_stream),
             "scratch_bytes": self.scratch_bytes,
             "peak_act_words": self.peak_words,
+            "model_cycles": self.model_cycles,
             "steps": [
                 {
                     "tag": s.tag,

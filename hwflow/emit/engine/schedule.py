@@ -504,7 +504,7 @@ def compile_graph(graph: Graph, params: EngineParams | None = None) -> Program:
     return Program(
         queues.array, queues.lanes, queues.steps, scheduler.memory.peak,
         (shape[0], shape[1], shape[2]), classes, scales, queues.digest,
-        16 * scheduler.scratch_words,
+        16 * scheduler.scratch_words, queues.cycles,
     )  # fmt: skip
 
 
