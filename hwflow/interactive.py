@@ -74,6 +74,5 @@ def photograph(path: Path, height: int, width: int) -> np.ndarray:
 
 def draw(found: Found, path: Path, least: float) -> None:
     """Write the photograph with its boxes as PNG."""
-    kept = found.scores >= least
-    drawn = figures.photograph(found.image, found.boxes[kept], found.scores[kept])
+    drawn = figures.photograph(found.image, found.boxes, found.scores, least=least)
     write_atomic(path, base64.b64decode(drawn["png"]))

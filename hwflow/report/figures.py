@@ -15,11 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from hwflow.report.schema import Layer, Report, Resources, Used
 
@@ -27,6 +24,7 @@ OPS = ("conv", "pw", "dw", "deform_dw", "maxpool", "peaks", "load", "store")  # 
 QUEUES = ("array", "lanes")
 RESOURCES = {"lut": "LUT", "ff": "FF", "bram36": "BRAM36", "dsp": "DSP"}
 FOUND, TRUTH = "#00e676", "#ffffff"
+SIDE_PX = 768  # of a picture with boxes drawn in, about
 SCORE, MOST = 0.3, 10
 COSTLIEST, CHANGED = 12, 12
 
@@ -193,10 +191,16 @@ class Change:
 
 
 def annotate(
-    image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, truth: np.ndarray | None = None
+    image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, truth: np.ndarray | None = None,
+    least: float | None = None,
 ) -> Photo:
-    """A photograph uint8 (3, H, W) with its boxes (N, 4), x0 y0 x1 y1 in pixels, and scores (N)."""
-    least, rule = _threshold(scores)
+    """A photograph uint8 (3, H, W) with its boxes (N, 4), x0 y0 x1 y1 in pixels, and scores (N).
+
+    least: the score from which a box shows at first; else SCORE, or less if no box has that.
+    """
+    rule = f"score of at least {least}"
+    if least is None:
+        least, rule = _threshold(scores)
     data = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(data, "png", optimize=True)
     order = np.argsort(-scores, kind="stable")
@@ -223,38 +227,35 @@ def _box(box: np.ndarray, score: float | None) -> Box:
 
 
 def photograph(
-    image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, truth: np.ndarray | None = None
+    image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, truth: np.ndarray | None = None,
+    least: float | None = None,
 ) -> dict[str, str]:
-    """A photograph uint8 (3, H, W) with its boxes drawn in: {"png": base64, "caption"}."""
-    least, rule = _threshold(scores)
-    kept = np.argsort(-scores, kind="stable")
-    kept = kept[scores[kept] >= least]
-    height, width = image.shape[1:]
-    with matplotlib.rc_context({"font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(4.2, 4.2 * height / width), dpi=160)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.imshow(image.transpose(1, 2, 0), interpolation="lanczos")
-        for box in truth if truth is not None else ():
-            axes.add_patch(_patch(box, TRUTH, 1.0, (0, (2, 2))))
-        for box, score in zip(boxes[kept], scores[kept], strict=True):
-            axes.add_patch(_patch(box, FOUND, 1.6, "solid"))
-            axes.text(box[0] + 1, box[1] + 1, f"{score:.2f}", color="black", fontsize=5, va="top",
-                      bbox={"facecolor": FOUND, "edgecolor": "none", "pad": 0.6})
-        axes.set_xlim(0, width)
-        axes.set_ylim(height, 0)
-        axes.axis("off")
-        data = io.BytesIO()
-        figure.savefig(data, format="png", metadata={"Software": None})
-    caption = f"{len(kept)} boxes of the simulated hardware ({rule})"
+    """A photograph as in `annotate` with its boxes drawn in: {"png": base64, "caption"}."""
+    photo = annotate(image, boxes, scores, truth, least)
+    scale = max(1, round(SIDE_PX / max(photo.width, photo.height)))
+    with Image.open(io.BytesIO(base64.b64decode(photo.png))) as small:
+        size = (scale * photo.width, scale * photo.height)
+        picture = small.resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    for box in photo.truth:
+        draw.rectangle(_corners(box, scale), outline=TRUTH)
+    for box in reversed(photo.found[:photo.shown]):  # the best ones on top
+        draw.rectangle(_corners(box, scale), outline=FOUND, width=3)
+        left, top, _, _ = _corners(box, scale)
+        text = f"{box.score:.2f}"
+        draw.rectangle(draw.textbbox((left + 4, top + 3), text), fill=FOUND)
+        draw.text((left + 4, top + 3), text, fill="black")
+    data = io.BytesIO()
+    picture.save(data, "png")
+    caption = f"{photo.shown} boxes of the simulated hardware ({photo.rule})"
     if truth is not None:
-        caption += f", dashed: the {len(truth)} annotated ones"
+        caption += f", thin: the {len(truth)} annotated ones"
     return {"png": base64.b64encode(data.getvalue()).decode(), "caption": caption}
 
 
-def _patch(box: np.ndarray, colour: str, width: float, style: Any) -> Rectangle:  # noqa: ANN401
-    x0, y0, x1, y1 = box
-    return Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=width,
-                     linestyle=style)
+def _corners(box: Box, scale: int) -> tuple[float, float, float, float]:
+    return (scale * box.x, scale * box.y, scale * (box.x + box.width),
+            scale * (box.y + box.height))
 
 
 def style(op: str) -> str:
