@@ -98,7 +98,7 @@ def test_what_one_run_has_not(tmp_path: Path) -> None:
     fmax = row(table, "fmax")
     assert [one.value for one in fmax.numbers] == [None, None]
     assert fmax.numbers[0].reason == "vivado not found"
-    assert any("in no run: Fmax, MHz" in line for line in table.remarks())
+    assert any("in no run: Fmax (MHz)" in line for line in table.remarks())
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_what_is_no_limit(text: str) -> None:
         ("mismatches>+0%", None), ("dsp>+0%", None), ("dsp>=+0%", "dsp>=+0%: DSP went from 193 to "
                                                       "193 (+0.000 %)"),
         ("bram36>+0.4%", "bram36>+0.4%: BRAM36 went from 106.5 to 107 (+0.469 %)"),
-        ("fmax<100", "fmax<100: Fmax, MHz is null: vivado not found; a limit on a missing number "
+        ("fmax<100", "fmax<100: Fmax (MHz) is null: vivado not found; a limit on a missing number "
          "is broken"),
         ("layer.layer1.dw.cycles>+0%", "layer.layer1.dw.cycles>+0%: layer1.dw is null: it has no "
          "such layer; a limit on a missing number is broken"),
@@ -412,6 +412,23 @@ def test_the_command_makes_and_updates_a_baseline(tmp_path: Path) -> None:
     assert "is no baseline" in error
 
 
+def test_names_of_strangers_do_nothing_to_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "stat.json"
+    path.write_text(json.dumps({
+        "creator": "Yosys 0.9", "modules": {"[/evil]\x1b[31m": {}},
+        "design": {"num_cells_by_type": {"[/b]\x1b[2J": 3, "LUT4": 2}},
+    }))
+    run(tmp_path, "ours")
+    other = tmp_path / "other.json"
+    code, out, _ = hwflow("report", "read", path, "--out", other)
+    assert code == 0
+    assert "[/b]?[2J" in out
+    assert "\x1b[2J" not in out
+    code, out, _ = hwflow("compare", tmp_path / "ours", other)
+    assert code == 0
+    assert "[/evil]?[31m" in out
+
+
 def test_a_run_of_another_tool_beside_ours(tmp_path: Path) -> None:
     run(tmp_path, "ours")
     other = tmp_path / "finn.json"
@@ -425,5 +442,9 @@ def test_a_run_of_another_tool_beside_ours(tmp_path: Path) -> None:
     assert [one["value"] for one in rows["lut"]["numbers"]] == [16_298, 31_234]
     assert "not the same kind" in rows["lut"]["changes"][0]["mixed"]
     assert rows["mismatches"]["numbers"][1]["value"] is None
+    assert rows["mismatches"]["numbers"][1]["reason"].startswith("qonnx, hls, rtl: read from")
+    code, out, _ = hwflow("compare", tmp_path / "ours", other)
+    assert "cycles of each layer: only in A" in out
+    assert "layer0.conv" not in out
     assert hwflow("report", other)[0] == 0
     assert schema.read(other).resources.kind == "post-route"

@@ -19,15 +19,15 @@ from hwflow.report.schema import Report
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TITLES: Mapping[str, str] = {
-    "mismatches": "mismatches, all engines", "mismatches.qonnx": "mismatches, QONNX",
-    "mismatches.hls": "mismatches, HLS C++", "mismatches.rtl": "mismatches, RTL",
-    "checked.qonnx": "images compared, QONNX", "checked.hls": "images compared, HLS C++",
-    "checked.rtl": "frames compared, RTL", "cycles": "cycles a frame", "fps": "frames a second",
-    "clock_mhz": "clock, MHz", "macs": "MACs a frame", "mac_utilisation": "MAC utilisation",
+    "mismatches": "mismatches (all engines)", "mismatches.qonnx": "mismatches (QONNX)",
+    "mismatches.hls": "mismatches (HLS C++)", "mismatches.rtl": "mismatches (RTL)",
+    "checked.qonnx": "images compared (QONNX)", "checked.hls": "images compared (HLS C++)",
+    "checked.rtl": "frames compared (RTL)", "cycles": "cycles a frame", "fps": "frames a second",
+    "clock_mhz": "clock (MHz)", "macs": "MACs a frame", "mac_utilisation": "MAC utilisation",
     "ddr_bytes": "DDR bytes a frame", "lut": "LUT", "ff": "FF", "bram36": "BRAM36", "dsp": "DSP",
-    "fmax": "Fmax, MHz", "accuracy": "accuracy", "accuracy_float": "accuracy, float network",
-    "power": "power, W", "power_dynamic": "dynamic power, W", "power_static": "static power, W",
-    "seconds": "all stages, s",
+    "fmax": "Fmax (MHz)", "accuracy": "accuracy", "accuracy_float": "accuracy (float network)",
+    "power": "power (W)", "power_dynamic": "dynamic power (W)", "power_static": "static power (W)",
+    "seconds": "all stages (s)",
 }
 # Of these more is better, of clock_mhz, macs and what tools call `other` neither, else less.
 MORE = ("fps", "mac_utilisation", "fmax", "accuracy", "accuracy_float", "checked.")
@@ -103,7 +103,7 @@ class Comparison:
     def marked(self) -> tuple[dict[tuple[str, int], int], tuple[str, ...]]:
         """Sentences on what is null and what is mixed, and for (row, run) the one that tells."""
         where: dict[str, list[tuple[str, int]]] = {}
-        for row in self.rows:
+        for row in (row for group in GROUPS for row in self.visible(group)):
             for place, number in enumerate(row.numbers):
                 if number.value is None and any(one.value is not None for one in row.numbers):
                     why = f"{LETTERS[place]} has no number: {number.reason}"
@@ -118,9 +118,11 @@ class Comparison:
         return marks, tuple(lines)
 
     def visible(self, group: str) -> tuple[Row, ...]:
-        """The rows of a group in which any run has a number."""
-        return tuple(row for row in self.rows if row.group == group
+        """The rows of a group to show: any run has a number, and of layers and stages two have."""
+        rows = tuple(row for row in self.rows if row.group == group
                      and any(one.value is not None for one in row.numbers))
+        compared = group == "numbers" or any(change for row in rows for change in row.changes)
+        return rows if compared else ()
 
     def remarks(self) -> tuple[str, ...]:
         """Sentences on the whole table: other versions of a tool, numbers that no run has."""
@@ -137,6 +139,13 @@ class Comparison:
             if run.report.board != self.runs[0].report.board:
                 lines.append(f"{LETTERS[0]} is on {self.runs[0].report.board}, {LETTERS[place]} on "
                              f"{run.report.board}")
+        for group, what in (("layers", "cycles of each layer"), ("stages", "time of each stage")):
+            rows = [row for row in self.rows if row.group == group]
+            if rows and not self.visible(group):
+                have = [letter for letter, *numbers in zip(
+                    LETTERS, *(row.numbers for row in rows), strict=False)
+                    if any(one.value is not None for one in numbers)]
+                lines.append(f"{what}: only in {', '.join(have)}")
         none = [row.title for row in self.rows if all(one.value is None for one in row.numbers)]
         return (*lines, *([f"in no run: {', '.join(none)}"] if none else []))
 
@@ -200,10 +209,14 @@ def _numbers(report: Report) -> Iterator[tuple[str, Number]]:
     checks: dict[str, schema.ImagesChecked | schema.FramesChecked] = {
         "qonnx": report.verify.qonnx, "hls": report.verify.hls, "rtl": report.verify.rtl,
     }
-    missing = [f"{name}: {one.reason}" for name, one in checks.items() if one.mismatches is None]
+    missing: dict[str, list[str]] = {}
+    for name, one in checks.items():
+        if one.mismatches is None:
+            missing.setdefault(str(one.reason), []).append(name)
+    why = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in missing.items())
     found = [one.mismatches for one in checks.values() if one.mismatches is not None]
     total = None if missing else sum(found)
-    yield "mismatches", Number(total, "exact comparison", "hwflow", "; ".join(missing) or None)
+    yield "mismatches", Number(total, "exact comparison", "hwflow", why or None)
     for name, one in checks.items():
         yield f"mismatches.{name}", Number(one.mismatches, "exact comparison", "hwflow", one.reason)
     for name, one in checks.items():
@@ -259,7 +272,7 @@ def _place(name: str) -> tuple[str, str]:
     if name.startswith("layer."):
         return "layers", name.removeprefix("layer.").removesuffix(".cycles")
     if name.startswith("seconds"):
-        return "stages", TITLES.get(name) or f"{name.removeprefix('seconds.')}, s"
+        return "stages", TITLES.get(name) or f"{name.removeprefix('seconds.')} (s)"
     return "numbers", TITLES.get(name, name)
 
 
@@ -290,7 +303,7 @@ def shown_change(one: Change | None) -> str:
     if not one.absolute:
         return "0"
     sign = "+" if one.absolute > 0 else "-"
-    share = "" if one.relative is None else f" ({100 * one.relative:+.2f} %)"
+    share = "" if one.relative is None else f" ({100 * one.relative:+,.2f} %)"
     return f"{sign}{shown(abs(one.absolute))}{share}"
 
 

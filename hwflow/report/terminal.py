@@ -106,42 +106,43 @@ def _reason(record: Record) -> str:
 
 def numbers(report: Report) -> Table:
     """The numbers of a build, each with its kind; what was not measured says why."""
-    table = Table(title=f"{report.model} {report.config or ''} on {report.board}".strip(),
-                  title_justify="left", show_edge=False, pad_edge=False)
+    title = " ".join(filter(None, (report.model, report.config, "on", report.board)))
+    table = Table(title=Text(title), title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("number", overflow="fold")
     table.add_column("value", justify="right", overflow="fold")  # never half a number
     table.add_column("kind", style="dim", overflow="fold")
 
-    def row(name: str, value: str | None, kind: str | None) -> None:
-        table.add_row(name, value or Text("not measured", "yellow"), kind or "")
+    def row(name: str, value: str | None, kind: str | None, reason: str | None) -> None:
+        shown = Text("not measured", "yellow") if value is None else Text(value)
+        table.add_row(Text(name), shown, Text((reason if value is None else kind) or ""))
 
     for name, checked in (("QONNX", report.verify.qonnx), ("HLS C++", report.verify.hls),
                           ("RTL", report.verify.rtl)):
         count = getattr(checked, "images", None) or getattr(checked, "frames", None)
-        row(f"mismatches, {name}",
-            None if checked.mismatches is None else str(checked.mismatches),
-            checked.reason or f"every layer of {count} photographs")
+        row(f"mismatches, {name}", _show(checked.mismatches),
+            f"every layer of {count} photographs", checked.reason)
     speed = report.performance
-    row("cycles a frame", _show(speed.cycles_per_frame), speed.reason or speed.kind)
+    row("cycles a frame", _show(speed.cycles_per_frame), speed.kind, speed.reason)
+    clock = "" if speed.clock_mhz is None else f", at {speed.clock_mhz:g} MHz"
     row("frames a second", None if speed.fps is None else f"{speed.fps:.1f}",
-        speed.reason or f"{speed.kind}, at {speed.clock_mhz:g} MHz")
-    row("DDR bytes a frame", _show(speed.ddr_bytes_per_frame), speed.reason or speed.kind)
-    for name in ("lut", "ff", "bram36", "dsp"):
-        one = getattr(report.resources, name)
-        shown_used = f"{one.used:,} of {_show(one.available) or 'unknown'}" if one else None
-        row(name.upper(), shown_used, report.resources.reason or report.resources.kind)
-    for cell, more in report.resources.other.items():
-        row(cell, f"{more.used:,} of {_show(more.available) or 'unknown'}", report.resources.kind)
-    row("Fmax", _show(report.timing.fmax_mhz), report.timing.reason or report.timing.kind)
-    if report.power.total_w is not None:
-        row("power, W", _show(report.power.total_w),
-            f"{report.power.kind}, confidence {report.power.confidence}")
+        f"{speed.kind}{clock}", speed.reason)
+    row("DDR bytes a frame", _show(speed.ddr_bytes_per_frame), speed.kind, speed.reason)
+    used = report.resources
+    rows = {name.upper(): getattr(used, name) for name in ("lut", "ff", "bram36", "dsp")}
+    for name, one in (rows | used.other).items():
+        row(name, f"{one.used:,} of {_show(one.available) or 'unknown'}" if one else None,
+            used.kind, used.reason)
+    row("Fmax", _show(report.timing.fmax_mhz), report.timing.kind, report.timing.reason)
+    power = report.power
+    if power.total_w is not None:
+        row("power, W", _show(power.total_w), f"{power.kind}, confidence {power.confidence}", None)
     accuracy = report.accuracy
     row(accuracy.metric or "accuracy",
         None if accuracy.value is None else f"{100 * accuracy.value:.1f} %",
-        accuracy.reason or f"{accuracy.images} images; float network "
-        f"{100 * (accuracy.float_value or 0):.1f} %")
-    row("bitstream", report.bitstream.path or report.bitstream.status, report.bitstream.reason)
+        f"{accuracy.images} images; float network {100 * (accuracy.float_value or 0):.1f} %",
+        accuracy.reason)
+    row("bitstream", report.bitstream.path or report.bitstream.status, report.bitstream.reason,
+        None)
     return table
 
 

@@ -17,7 +17,7 @@ from hwflow.boards import Board
 from hwflow.errors import ConfigError, ToolError
 from hwflow.report import schema
 from hwflow.report.readers import csynth, nextpnr, vivado, yosys
-from hwflow.report.readers.part import Part, parse_object
+from hwflow.report.readers.part import Part, parse_object, printable
 
 READABLE = (
     "the text of report_utilization, report_timing_summary and report_power of Vivado, csynth.xml "
@@ -104,8 +104,8 @@ def _report(
     parts: Sequence[tuple[Path, Part]], chosen: Mapping[str, Any], board: Board | None
 ) -> schema.Report:
     read_from = f"read from {', '.join(path.name for path, _ in parts)}, which"
-    names = [part.design for _, part in parts if part.design]
-    chips = [part.device for _, part in parts if part.device]
+    names = [name for _, part in parts if (name := printable(part.design))]
+    chips = [name for _, part in parts if (name := printable(part.device))]
     absent = f"{read_from} hold no such number"
     sections = {name: chosen.get(name) for name in SECTIONS}
     return schema.Report(

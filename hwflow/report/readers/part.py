@@ -35,14 +35,20 @@ def resources(
 ) -> Resources:
     """Resources of which every null has its reason in `missing`; keys of rows: lut, ff, ..."""
     return Resources(
-        kind=kind, tool=tool, reason=because(missing), other=dict(other or {}),
+        kind=kind, tool=printable(tool), reason=because(missing),
+        other={str(printable(name)): one for name, one in (other or {}).items()},
         lut=rows.get("lut"), ff=rows.get("ff"), bram36=rows.get("bram36"), dsp=rows.get("dsp"),
     )
 
 
 def because(missing: Sequence[str]) -> str | None:
     """One reason of several, each once, in order; None of none."""
-    return "; ".join(dict.fromkeys(missing)) or None
+    return printable("; ".join(dict.fromkeys(missing)) or None)
+
+
+def printable(text: str | None) -> str | None:
+    """A name out of a file, without what would move a terminal's cursor or colour its text."""
+    return text and "".join(char if char.isprintable() else "?" for char in text)
 
 
 def halves(used: Used) -> Used:
