@@ -22,6 +22,7 @@ from hwflow.errors import ConfigError, HwflowError, ToolError
 from hwflow.plan import write_atomic
 
 if TYPE_CHECKING:
+    from hwflow.report.schema import Report
     from hwflow.train import Progress
 
 app = typer.Typer(
@@ -353,6 +354,9 @@ def report(
     clock: Annotated[
         str | None, typer.Option("--clock", help="read: whose Fmax, where there are several.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the page of the run to this file, too.")
+    ] = None,
 ) -> None:
     """The numbers of a run; `read` makes a run of the reports of Vivado, Vitis HLS, nextpnr, ..."""
     from hwflow.report import compare as comparing
@@ -362,7 +366,10 @@ def report(
     if words[0] != "read":
         if len(words) != 1:
             raise ConfigError("hwflow report takes one run; `hwflow compare` takes several")
-        console.print(terminal.numbers(comparing.load(Path(words[0])).report))
+        loaded = comparing.load(Path(words[0]))
+        console.print(terminal.numbers(loaded.report))
+        if html is not None:
+            _write_page(html, loaded.report, Path(words[0]))
         return
     if len(words) == 1:
         raise ConfigError(f"hwflow report read takes one or more files; it reads "
@@ -377,6 +384,17 @@ def report(
     if out is not None:
         schema.write(run, out)
         console.print(f"wrote {out}", soft_wrap=True)
+    if html is not None:
+        _write_page(html, run, None)
+
+
+def _write_page(path: Path, content: Report, run: Path | None) -> None:
+    """The page of a report, with the photographs of its run if that is a folder."""
+    from hwflow.report import page, photographs
+
+    frames = photographs.read(run) if run is not None else []
+    write_atomic(path, page.render(content, {"frames": frames}).encode())
+    Console().print(f"wrote {path}", soft_wrap=True)
 
 
 class Format(StrEnum):

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from hwflow import cli
 from hwflow.errors import DataError
 from hwflow.report import photographs
 from tests import reports
@@ -57,3 +60,24 @@ def test_damaged_annotation(tmp_path: Path, counts: list) -> None:
     np.savez(folder / "data" / "tiles.npz", boxes=np.ones((3, 4)), counts=np.array(counts))
     with pytest.raises(DataError, match=r"tiles\.npz"):
         photographs.read(folder)
+
+
+def test_pages_made_later_have_the_photographs(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    run = saved(tmp_path / "run")
+    (run / "report.json").write_text(json.dumps(reports.run()))
+    (tmp_path / "other.json").write_text(json.dumps(reports.run(config="c", queued=True)))
+    runner = CliRunner()
+    for words, photos, text in (
+        (("report", run, "--html"), 2, "codenet b on"),
+        (("report", tmp_path / "other.json", "--html"), 0, "codenet c on"),
+        (("compare", run, tmp_path / "other.json", "--format", "html", "--out"), 2,
+         "A: run beside B: other.json"),
+    ):
+        out = tmp_path / "page.html"
+        done = runner.invoke(cli.app, [*map(str, words), str(out)])
+        assert done.exit_code == 0, done.output
+        page = out.read_text()
+        assert page.count("<img ") == photos
+        assert text in page
+        out.unlink()

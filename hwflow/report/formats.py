@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hwflow.report import page
+from hwflow.report import page, photographs
 from hwflow.report.compare import GROUPS, LETTERS, Comparison, Row, shown, shown_change
 
 
@@ -75,5 +75,8 @@ def html(table: Comparison, breaches: Sequence[str], limits: int) -> str:
     names = [Path(run.source).resolve().name for run in table.runs]
     if len(set(names)) < len(names):
         names = [run.source for run in table.runs]
-    runs = [page.Run(name, run.report) for name, run in zip(names, table.runs, strict=True)]
+    runs = [
+        page.Run(name, run.report, {"frames": photographs.read(Path(run.source))})
+        for name, run in zip(names, table.runs, strict=True)
+    ]
     return page.compare(runs, breaches, limits)
