@@ -125,6 +125,8 @@ module engine_axi #(
   logic [11:0] core_error_tag;
   logic [11:0] a_tag;
   logic [11:0] b_tag;
+  logic [11:0] a_seen_q;
+  logic [11:0] b_seen_q;
   logic [63:0] prog_hash;
   logic [6:0] cand_count;
   // Rings
@@ -195,7 +197,8 @@ module engine_axi #(
       .irq, .start, .soft_reset,
       .prog_addr, .prog_words, .lane_words, .image_addr, .output_addr, .scratch_addr, .watchdog,
       .busy, .done, .error, .irq_done, .irq_error, .error_code, .error_tag,
-      .cycles, .rd_bytes, .wr_bytes, .cand_count, .prog_hash, .a_tag, .b_tag
+      .cycles, .rd_bytes, .wr_bytes, .cand_count, .prog_hash,
+      .a_tag(a_seen_q), .b_tag(b_seen_q)
   );
 
   frame_ctl u_frame (
@@ -210,6 +213,17 @@ module engine_axi #(
       .core_rst, .core_start, .core_done, .core_error, .core_error_code, .core_error_tag,
       .a_tag, .b_tag
   );
+
+  // The core's reset after a failed frame clears its tags; the register keeps them
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      a_seen_q <= '0;
+      b_seen_q <= '0;
+    end else if (!core_rst) begin
+      a_seen_q <= a_tag;
+      b_seen_q <= b_tag;
+    end
+  end
 
   // Region bases are those of the start of the frame; the lanes stream follows the array stream.
   // Registers stand still for cycles before a frame begins, so that the sum is settled by then.
