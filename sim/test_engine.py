@@ -7,7 +7,6 @@ are held to the table of docs/engine.md.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,19 +20,13 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 
 from hwflow.emit import isa
-from hwflow.sim.runner import Build, build, hdl_dir, run
+from hwflow.sim.runner import Build, build, engine_sources, run
 
-ENGINE = [
-    *(f"engine/{name}.sv" for name in ("isa_pkg", "engine_pkg", "seq_pkg")),
-    *(f"lib/{name}.sv" for name in ("fifo", "delay", "ram_sdp", "mac_pair", "requant")),
-    *(f"engine/{name}.sv" for name in (
-        "act_mem", "fetch", "mac_array", "dw_lanes", "writeback", "window", "walker", "smap",
-        "seq_conv", "conv_header", "seq_dw", "seq_mem", "peak_rank", "peak_emit", "peak",
-        "sequencer", "engine", "stream_ring",
-    )),
-]
 BENCH = Path(__file__).parent / "models" / "core_bench.sv"
 REGION_WORDS = 65536
+# Cycles beside those of docs/engine.md
+CONV_EXTRA = 36
+LANES_EXTRA = 42
 Ints = model.Ints
 
 
@@ -62,7 +55,8 @@ async def frames(dut) -> None:  # noqa: ANN001
         if not int(dut.finished.value):
             await with_timeout(RisingEdge(dut.finished), 20, "ms")
         await FallingEdge(dut.clk)
-        names = ("done", "error", "error_code", "tag", "prog_hash", "cand_count", "cycles", "busy")
+        names = ("done", "error", "error_code", "error_tag", "prog_hash", "cand_count", "cycles",
+                 "busy")  # fmt: skip
         line = " ".join(f"{name}={int(getattr(dut, name).value)}" for name in names)
         with Path(os.environ["STATUS"]).open("a") as status:
             status.write(line + "\n")
@@ -73,24 +67,52 @@ async def frames(dut) -> None:  # noqa: ANN001
 
 @dataclass
 class Program:
-    """A stream under construction, the image region, and what the activation memory must hold."""
+    """Both streams under construction, the image region, and what the memory must hold.
+
+    Every operation waits for those of the other queue that made what it reads; with `serial`
+    for all that came before it.
+    """
 
     seed: int
+    serial: bool = False
     rng: np.random.Generator = field(init=False)
-    stream: bytearray = field(default_factory=bytearray)
+    streams: dict[str, bytearray] = field(default_factory=dict)
+    places: dict[str, list[int]] = field(default_factory=lambda: {q: [] for q in isa.QUEUES})
     image: list[bytes] = field(default_factory=list)
     next_word: int = 0
     tags: int = 0
+    ops: dict[str, int] = field(default_factory=lambda: dict.fromkeys(isa.QUEUES, 0))
+    makers: dict[int, tuple[str, int]] = field(default_factory=dict)  # plane -> queue, operations
+    smap_users: dict[str, int] = field(default_factory=lambda: dict.fromkeys(isa.QUEUES, 0))
     cycles: dict[int, tuple[str, int]] = field(default_factory=dict)  # tag -> name, most cycles
     expected: list[tuple[str, int, bytes]] = field(default_factory=list)
     candidates: list[tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
-        self.op("HEAD", isa_version=isa.ISA_VERSION, magic=isa.MAGIC, hash=0x0123456789ABCDEF)
+        for name, queue in isa.QUEUES.items():
+            head = {"isa_version": isa.ISA_VERSION, "magic": isa.MAGIC, "queue": queue,
+                    "hash": 0x0123456789ABCDEF}
+            self.streams[name] = bytearray(isa.descriptor("HEAD", self.tags, "bench", **head))
+            self.tags += 1
 
-    def op(self, opcode: str, limit: int = 0, name: str = "", **values: int) -> None:
-        self.stream += isa.descriptor(opcode, self.tags, "bench", **values)
+    def op(
+        self, opcode: str, limit: int = 0, name: str = "", reads: Sequence[int] = (),
+        makes: Sequence[int] = (), smap: bool = False, body: Sequence[int] = (), **values: int,
+    ) -> None:
+        """Add an operation with the words that follow it. smap: it uses the dilation map."""
+        queue, other = ("array", "lanes") if opcode == "CONV" else ("lanes", "array")
+        waits = [0, self.smap_users[other] if smap else 0, self.ops[other] if self.serial else 0]
+        for place in reads:
+            maker, done = self.makers.get(place, (queue, 0))
+            waits.append(done if maker == other else 0)
+        self.places[queue].append(len(self.streams[queue]))  # bytes before the descriptor
+        self.streams[queue] += isa.descriptor(opcode, self.tags, "bench", wait=max(waits), **values)
+        self.streams[queue] += b"".join(word.to_bytes(16, "little") for word in body)
+        self.ops[queue] += 1
+        if smap:
+            self.smap_users[queue] = self.ops[queue]
+        self.makers |= dict.fromkeys(makes, (queue, self.ops[queue]))
         if limit:
             self.cycles[self.tags] = (name or opcode, limit)
         self.tags += 1
@@ -100,18 +122,23 @@ class Program:
         assert self.next_word <= 24576
         return place
 
+    def put(self, data: bytes) -> int:
+        """Append to the image region; the offset."""
+        offset = 16 * sum(len(part) // 16 for part in self.image)
+        self.image.append(data)
+        return offset
+
     def load(self, maps: Ints) -> list[int]:
         """Put maps (N, H, W) into the image region and LOAD them; the planes' addresses."""
         count, height, width = maps.shape
         words = height * width // 16
         first = self.room(count * words)
-        offset = 16 * sum(len(part) // 16 for part in self.image)
         data = maps.astype(np.uint8).tobytes()
-        self.image.append(data)
-        self.op("LOAD", limit=2 * count * words + 80, act_addr=first, words=count * words,
-                ddr_offset=offset, region=isa.REGIONS["image"])
+        planes = [first + i * words for i in range(count)]
+        self.op("LOAD", limit=count * words + 20, act_addr=first, words=count * words, runs=1,
+                ddr_offset=self.put(data), region=isa.REGIONS["image"], makes=planes)
         self.expected.append(("load", first, data))
-        return [first + i * words for i in range(count)]
+        return planes
 
     def random_maps(self, count: int, height: int, width: int, signed: bool = False) -> Ints:
         low = -128 if signed else 0
@@ -121,7 +148,9 @@ class Program:
         self.expected.append((name, place, plane.astype(np.uint8).tobytes()))
 
     def finish(self) -> None:
-        self.op("END")
+        for stream in self.streams.values():
+            stream += isa.descriptor("END", self.tags, "bench")
+            self.tags += 1
 
 
 def shift_for(acc: Ints, rng: np.random.Generator) -> int:
@@ -133,10 +162,14 @@ def shift_for(acc: Ints, rng: np.random.Generator) -> int:
 def add_conv(
     p: Program, maps: Ints, planes: Sequence[int], oc: int, *, signed: bool = False,
     out_type: str = "u8", w8: bool = False, to_smap: bool = False, stride: int = 0, y0: int = 0,
-    rows: int = 0, up: bool = False,
+    rows: int = 0, up: bool = False, pair: bool = False, smap_base: int = 0,
 ) -> tuple[list[int], Ints]:
-    """A CONV with random weights; stride 0: linear (1x1), else windowed 3x3. Addresses and maps."""
+    """A CONV with random weights; stride 0: linear (1x1), else windowed 3x3. Addresses and maps.
+
+    With pair two groups at once: each channel has a second column and record, for the next word.
+    """
     rng, ic = p.rng, len(planes)
+    body: list[int] = []
     tile_oc = 12 if w8 else 24
     seen = np.stack([model.upsampled(m) for m in maps]) if up else maps
     _, height, width = seen.shape
@@ -168,6 +201,10 @@ def add_conv(
         records.append(isa.pack(isa.CHANNEL_RECORD, {
             "bias": bias, "shift": shift + isa.SHIFT_BIAS, "dst": dst}, "bench"))
         p.expect(f"CONV oc {c}", dst, result)
+    if pair:
+        records += [record + (1 << isa.CHANNEL_RECORD["dst"].lsb) for record in records]
+    columns = 2 * oc if pair else oc
+    items = groups // 2 if pair else groups
     two_pass = (stride == 4) or (narrow and stride == 2)
     halves = [1, 2] if two_pass else [0]
     words = [(c, t, h) for h in halves for c in range(ic) for t in range(weights.shape[2])]
@@ -175,31 +212,32 @@ def add_conv(
     chunks = [min(512, len(words) - k) for k in range(0, len(words), 512)]
     cycles = 0
     for t in range(tiles):
-        n_oc = min(tile_oc, oc - t * tile_oc)
-        cycles += 16 + groups * max(len(words), sum(max(c, n_oc) for c in chunks))
-    p.op(
-        "CONV", limit=cycles + 110, name=f"CONV {ic}->{oc} stride {stride}", groups=groups,
-        in_signed=int(signed), out_type=isa.OUT_TYPES[out_type],
-        stride_log2=step.bit_length() - 1, up=int(up), narrow=int(narrow), in_w=maps.shape[2],
-        in_h=height, y0=y0, row_words=max(shape[1] // 16, 1), windowed=int(not linear),
-        w8=int(w8), to_smap=int(to_smap), k_words=len(words), tiles=tiles,
-        last_oc=oc - (tiles - 1) * tile_oc,
-    )
+        n_oc = min(tile_oc, columns - t * tile_oc)
+        cycles += 16 + items * max(len(words), sum(max(c, n_oc) for c in chunks))
     for t in range(tiles):
         head = records[t * tile_oc : (t + 1) * tile_oc]
         head += [0] * (24 - len(head))
-        for i in range(12):
-            p.stream += (head[2 * i] | head[2 * i + 1] << 64).to_bytes(16, "little")
+        body += [head[2 * i] | head[2 * i + 1] << 64 for i in range(12)]
         for c, k, h in words:
             packed = 0
             for n, channel in enumerate(range(t * tile_oc, min(oc, (t + 1) * tile_oc))):
                 width_bits = 8 if w8 else 4
                 value = int(weights[channel, c, k]) & ((1 << width_bits) - 1)
                 packed |= value << (width_bits * n)
+                packed |= value << (width_bits * (n + 12)) if pair else 0
             place = {"weights": packed, "plane": planes[c], "half": h}
             if not linear:
                 place |= {"tap_i": k // 3, "tap_j": k % 3}
-            p.stream += isa.pack(isa.WEIGHT_WORD, place, "bench").to_bytes(16, "little")
+            body.append(isa.pack(isa.WEIGHT_WORD, place, "bench"))
+    p.op(
+        "CONV", limit=cycles + CONV_EXTRA, name=f"CONV {ic}->{oc} stride {stride}", reads=planes,
+        makes=outs, smap=to_smap, body=body, groups=groups,
+        in_signed=int(signed), out_type=isa.OUT_TYPES[out_type],
+        stride_log2=step.bit_length() - 1, up=int(up), narrow=int(narrow), in_w=maps.shape[2],
+        in_h=height, y0=y0, row_words=max(shape[1] // 16, 1), windowed=int(not linear),
+        w8=int(w8), to_smap=int(to_smap), k_words=len(words), tiles=tiles,
+        last_oc=columns - (tiles - 1) * tile_oc, pair=int(pair), smap_base=smap_base,
+    )
     return outs, np.stack(results)
 
 
@@ -216,12 +254,13 @@ def add_dw(
     narrow = shape[1] == 8
     groups = shape[0] * shape[1] // 16
     dilation: Ints | int = 1
-    passes = groups * 3 * (2 if narrow and stride == 2 else 1)
+    reach = 7 if opcode == "DDW" else 1
     if opcode == "DDW":
         assert smap is not None
         dilation = (model.upsampled(smap) if up else smap)[y0 : y0 + shape[0]]
-        flat = dilation.reshape(-1, 16)
-        passes = sum(1 + 2 * len(set(row.tolist())) for row in flat)
+    top = max(0, stride * y0 - reach)
+    bottom = min(height - 1, stride * (y0 + shape[0] - 1) + reach)
+    entries = max(shape[1] // 16, 1) * (bottom - top + 1)
     fill = (-128 if signed else 0) if opcode == "POOL" else 0
     first = p.room(len(planes) * groups)
     outs, results, records = [], [], []
@@ -246,14 +285,13 @@ def add_dw(
         outs.append(dst)
         results.append(result)
     p.op(
-        opcode, limit=len(planes) * (max(passes, 7) + 6) + 90,
-        name=f"{opcode} {len(planes)} stride {stride} up {up}",
+        opcode, limit=len(planes) * max(entries, 7) + reach + LANES_EXTRA,
+        name=f"{opcode} {len(planes)} stride {stride} up {up}", reads=planes, makes=outs,
+        smap=opcode == "DDW", body=records, rows=shape[0],
         groups=groups, in_signed=int(signed), out_type=isa.OUT_TYPES[out_type],
         stride_log2=stride.bit_length() - 1, up=int(up), narrow=int(narrow), in_w=maps.shape[2],
         in_h=height, y0=y0, row_words=max(shape[1] // 16, 1), channels=len(planes),
     )
-    for record in records:
-        p.stream += record.to_bytes(16, "little")
     return outs, np.stack(results)
 
 
@@ -264,9 +302,11 @@ def add_peak(p: Program, logits: Ints) -> None:
     regressions = p.random_maps(4, height, width, signed=True)
     w, h, reg_x, reg_y = p.load(regressions)
     p.candidates = model.peaks(logits, list(regressions), isa.CANDIDATES)
-    p.op("PEAK", groups=height * width // 16, in_signed=1, in_w=width, in_h=height,
-         narrow=int(width == 8), row_words=max(width // 16, 1), classes=classes,
-         hm=hm, w=w, h=h, reg_x=reg_x, reg_y=reg_y)
+    words = height * width // 16
+    p.op("PEAK", reads=[hm], groups=words, in_signed=1, in_w=width, in_h=height,
+         row_words=width // 16, classes=classes, hm=hm)
+    p.op("EMIT", limit=4 * isa.CANDIDATES + 40, reads=[w, h, reg_x, reg_y],
+         w=w, h=h, reg_x=reg_x, reg_y=reg_y)
 
 
 # ---- running and comparing
@@ -274,7 +314,7 @@ def add_peak(p: Program, logits: Ints) -> None:
 
 @pytest.fixture(scope="session")
 def simulator() -> Build:
-    return build("core_bench", [*(hdl_dir() / name for name in ENGINE), BENCH], optimise="-O2")
+    return build("core_bench", [*engine_sources(), BENCH], optimise="-O2")
 
 
 def write_words(path: Path, data: bytes) -> None:
@@ -288,7 +328,7 @@ class Outcome:
     status: list[dict[str, int]]
     memory: Mapping[int, bytes]  # activation word -> last value
     output: bytes  # the three regions
-    op_cycles: Mapping[int, int]
+    spans: Mapping[int, tuple[int, int]]  # of each operation, by tag
 
 
 def simulate(
@@ -296,16 +336,18 @@ def simulate(
     env: Mapping[str, str] | None = None, plusargs: Sequence[str] = (),
 ) -> Outcome:
     directory.mkdir(parents=True, exist_ok=True)
-    names = {n: directory / f"{n}.txt" for n in ("program", "image", "output", "trace", "ops")}
-    write_words(names["program"], bytes(program.stream))
+    names = {n: directory / f"{n}.txt"
+             for n in ("array", "lanes", "image", "output", "trace", "ops")}  # fmt: skip
+    for name, stream in program.streams.items():
+        write_words(names[name], bytes(stream))
     write_words(names["image"], b"".join(program.image) or bytes(16))
     status = directory / "status.txt"
     status.unlink(missing_ok=True)
     run(
         simulator, Path(__file__), run_dir=directory, testcase="frames",
         plusargs=[*(f"+{n}={path}" for n, path in names.items()),
-                  f"+words={len(program.stream) // 16}", f"+stall={stall}",
-                  f"+seed={program.seed}", *plusargs],
+                  *(f"+{n}_words={len(s) // 16}" for n, s in program.streams.items()),
+                  f"+stall={stall}", f"+seed={program.seed}", *plusargs],
         env={"FRAMES": str(frames), "STATUS": str(status), **(env or {})},
     )
     states = [
@@ -317,7 +359,7 @@ def simulate(
         _, addr, data = line.split()
         memory[int(addr, 16)] = bytes.fromhex(data)[::-1]
     marks = [tuple(map(int, line.split())) for line in names["ops"].read_text().splitlines()]
-    spans = {tag: end - begin for (tag, begin), (_, end) in itertools.pairwise(marks)}
+    spans = {tag: (begin, end) for _, tag, begin, end in marks}
     words = [w for w in names["output"].read_text().split() if not w.startswith(("/", "@"))]
     return Outcome(states, memory, b"".join(bytes.fromhex(w)[::-1] for w in words), spans)
 
@@ -351,7 +393,8 @@ def check(program: Program, outcome: Outcome, cycles: bool) -> None:
         assert found == program.candidates
     if cycles:
         for tag, (name, limit) in program.cycles.items():
-            assert outcome.op_cycles[tag] <= limit, (name, outcome.op_cycles[tag], limit)
+            begin, end = outcome.spans[tag]
+            assert end - begin <= limit, (name, end - begin, limit)
 
 
 def linear_convs(p: Program) -> None:
@@ -442,13 +485,12 @@ def all_dilations(p: Program) -> None:
     for shape in ((16, 16), (32, 8)):
         (plane,) = p.load(source.reshape(1, *shape))
         first = p.room(16)
-        p.op("CONV", groups=16, in_signed=0, out_type=isa.OUT_TYPES["u3"], k_words=1, tiles=1,
-             last_oc=1, to_smap=1)
         record = isa.pack(isa.CHANNEL_RECORD, {
             "bias": 0, "shift": 5 + isa.SHIFT_BIAS, "dst": first}, "bench")
-        p.stream += record.to_bytes(16, "little") + bytes(16 * 11)
-        p.stream += isa.pack(isa.WEIGHT_WORD, {"weights": 1, "plane": plane}, "bench").to_bytes(
-            16, "little")
+        weight = isa.pack(isa.WEIGHT_WORD, {"weights": 1, "plane": plane}, "bench")
+        p.op("CONV", groups=16, in_signed=0, out_type=isa.OUT_TYPES["u3"], k_words=1, tiles=1,
+             last_oc=1, to_smap=1, reads=[plane], makes=[first], smap=True,
+             body=[record, *[0] * 11, weight])
         smap = source.reshape(shape) // 32
         p.expect("dilations", first, smap)
         maps = p.random_maps(4, *shape, signed=True)
@@ -474,10 +516,6 @@ def flat_peaks(p: Program) -> None:
     add_peak(p, np.full((9, 4, 16), -128))
 
 
-def narrow_peaks(p: Program) -> None:
-    add_peak(p, p.rng.choice([-100, 0, 1, 2], (20, 12, 8), p=[0.7, 0.1, 0.1, 0.1]))
-
-
 def few_peaks(p: Program) -> None:
     logits = np.full((2, 8, 16), -100)
     logits += np.arange(16) + 3 * np.arange(8)[:, None]  # a slope: one peak in each class
@@ -485,14 +523,64 @@ def few_peaks(p: Program) -> None:
 
 
 def stores(p: Program) -> None:
+    """STORE and LOAD back, in one run and in several with gaps on both sides."""
     maps = p.random_maps(2, 16, 16)
     first = p.load(maps)[0]
-    p.op("STORE", act_addr=first + 3, words=27, ddr_offset=16 * 40,
-         region=isa.REGIONS["scratch"])
+    data = maps.astype(np.uint8).tobytes()
+    scratch = isa.REGIONS["scratch"]
+    p.op("STORE", act_addr=first + 3, words=27, runs=1, ddr_offset=16 * 40, region=scratch)
     again = p.room(27)
-    p.op("LOAD", act_addr=again, words=27, ddr_offset=16 * 40, region=isa.REGIONS["scratch"])
-    p.expected.append(("store and load", again, maps.astype(np.uint8).tobytes()[48 : 48 + 27 * 16]))
-    p.op("STORE", act_addr=first, words=1, ddr_offset=0, region=isa.REGIONS["output"])
+    p.op("LOAD", act_addr=again, words=27, runs=1, ddr_offset=16 * 40, region=scratch)
+    p.expected.append(("store and load", again, data[48 : 48 + 27 * 16]))
+    for words, runs, step, ddr_step in ((1, 5, 6, 9), (3, 4, 8, 3), (2, 3, 2, 20)):
+        p.op("STORE", act_addr=first, words=words, runs=runs, act_stride=step,
+             ddr_offset=16 * 900, ddr_stride=ddr_step, region=scratch)
+        place = p.room(runs * (words + 2))
+        p.op("LOAD", act_addr=place, words=words, runs=runs, act_stride=words + 2,
+             ddr_offset=16 * 900, ddr_stride=ddr_step, region=scratch)
+        for run_number in range(runs):
+            begin = 16 * run_number * step
+            p.expected.append((f"run {run_number}", place + run_number * (words + 2),
+                               data[begin : begin + 16 * words]))
+    p.op("STORE", act_addr=first, words=1, runs=1, ddr_offset=0, region=isa.REGIONS["output"])
+
+
+def pairs(p: Program) -> None:
+    """Two groups at once; their dilations too, and those of a band at its place in the map."""
+    for shape, oc, ic in (((4, 16), 1, 1), ((6, 32), 12, 30), ((16, 16), 7, 5), ((2, 16), 3, 600)):
+        maps = p.random_maps(min(ic, 31), *shape)
+        loaded = p.load(maps)
+        chosen = p.rng.integers(0, len(loaded), ic)
+        add_conv(p, maps[chosen], [loaded[i] for i in chosen], oc, pair=True)
+    maps, source = p.random_maps(2, 16, 32), p.random_maps(1, 16, 32)
+    planes, (place,) = p.load(maps), p.load(source)
+    parts = []
+    for half in range(2):  # 8 rows of 2 words each
+        band = source[:, 8 * half : 8 * half + 8]
+        _, (made,) = add_conv(p, band, [place + 16 * half], 1, out_type="u3", to_smap=True,
+                              pair=bool(half), smap_base=16 * half)
+        parts.append(made)
+    add_dw(p, "DDW", maps, planes, smap=np.concatenate(parts))
+
+
+def both_queues(p: Program) -> None:
+    """CONVs beside everything else: reads of both sides in the same banks, the memory is shared."""
+    maps = p.random_maps(6, 16, 32)
+    planes = p.load(maps)
+    made, outs = maps, planes
+    for n in range(6):
+        add_conv(p, maps, planes, 24)
+        add_conv(p, maps[:1], planes[:1], 30)  # a word a cycle
+        outs, made = add_dw(p, "DW", made, outs)
+        add_conv(p, made, outs, 3, stride=1)
+        p.random_maps(1, 1, 16)
+        if n % 2:
+            add_dw(p, "POOL", maps, planes)
+        p.load(p.random_maps(20, 4, 16))
+        p.op("STORE", act_addr=planes[0], words=60, runs=1, region=isa.REGIONS["scratch"])
+    add_peak(p, p.rng.integers(-20, 20, (5, 24, 32)))
+    for _ in range(4):
+        add_conv(p, maps, planes, 24, pair=False)
 
 
 def mixture(p: Program) -> None:
@@ -535,7 +623,7 @@ def mixture(p: Program) -> None:
 
 PROGRAMS: list[Callable[[Program], None]] = [
     linear_convs, short_tiles, windowed_convs, depthwise, deformable, all_dilations, sparse_peaks,
-    many_peaks, tied_peaks, flat_peaks, narrow_peaks, few_peaks, stores,
+    many_peaks, tied_peaks, flat_peaks, few_peaks, stores, pairs, both_queues,
 ]
 
 
@@ -544,7 +632,7 @@ PROGRAMS: list[Callable[[Program], None]] = [
 def test_program(
     make: Callable[[Program], None], stall: int, simulator: Build, tmp_path: Path
 ) -> None:
-    program = Program(seed=1 + stall)
+    program = Program(seed=1 + stall, serial=stall == 0)
     make(program)
     program.finish()
     outcome = simulate(simulator, program, tmp_path, stall=stall)
@@ -557,7 +645,7 @@ def test_mixture(seed: int, simulator: Build, tmp_path: Path) -> None:
     mixture(program)
     program.finish()
     stall = 30 * seed
-    check(program, simulate(simulator, program, tmp_path, stall=stall), cycles=stall == 0)
+    check(program, simulate(simulator, program, tmp_path, stall=stall), cycles=False)
 
 
 @pytest.mark.parametrize(
@@ -588,53 +676,116 @@ def test_two_frames(simulator: Build, tmp_path: Path) -> None:
     check(program, outcome, cycles=False)
 
 
-GOOD_DW = {"groups": 4, "in_w": 16, "in_h": 4, "row_words": 1, "channels": 1}
-GOOD_CONV = {"groups": 4, "k_words": 1, "tiles": 1, "last_oc": 1}
-BAD: list[tuple[str, int, list[tuple[str, dict[str, int]]]]] = [
-    ("magic", 1, [("HEAD", {"isa_version": isa.ISA_VERSION, "magic": 1})]),
-    ("version", 1, [("HEAD", {"isa_version": isa.ISA_VERSION + 1, "magic": isa.MAGIC})]),
-    ("no head", 4, [("END", {})]),
-    ("up with stride", 5, [("DW", {**GOOD_DW, "up": 1, "stride_log2": 1})]),
-    ("narrow width", 5, [("DW", {**GOOD_DW, "narrow": 1})]),
-    ("no channels", 5, [("POOL", {**GOOD_DW, "channels": 0})]),
-    ("deformable stride", 5, [("DDW", {**GOOD_DW, "stride_log2": 1})]),
-    ("no weights", 5, [("CONV", {**GOOD_CONV, "k_words": 0})]),
-    ("too many channels", 5, [("CONV", {**GOOD_CONV, "w8": 1, "last_oc": 13})]),
-    ("unsigned peaks", 5, [("PEAK", {**GOOD_DW, "in_signed": 0} | {"classes": 1})]),
-    ("odd offset", 5, [("LOAD", {"words": 4, "ddr_offset": 8})]),
-    ("region", 5, [("STORE", {"words": 4, "region": 3})]),
+def test_queues_overlap(simulator: Build, tmp_path: Path) -> None:
+    """At full speed the two queues run different work at the same time, and all of it is right."""
+    alone, together = Program(seed=11, serial=True), Program(seed=11)
+    for program in (alone, together):
+        both_queues(program)
+        program.finish()
+    first = simulate(simulator, alone, tmp_path / "serial", stall=0)
+    second = simulate(simulator, together, tmp_path / "overlapping", stall=0)
+    check(alone, first, cycles=False)
+    check(together, second, cycles=False)
+    assert second.status[0]["cycles"] < 0.8 * first.status[0]["cycles"]
+
+
+def test_wrong_tokens_are_seen(simulator: Build, tmp_path: Path) -> None:
+    """Without its tokens a program computes from words that are not there yet."""
+    program = Program(seed=12)
+    maps = program.random_maps(3, 16, 32)
+    planes = program.load(maps)
+    outs, made = add_conv(program, maps, planes, 3)
+    add_dw(program, "DW", made, outs)
+    program.finish()
+    check(program, simulate(simulator, program, tmp_path / "right", stall=0), cycles=False)
+    for name, stream in program.streams.items():
+        fields = isa.COMMON["wait"]
+        words = int.from_bytes(stream, "little")
+        for place in program.places[name]:
+            words &= ~(((1 << fields.width) - 1) << (8 * place + fields.lsb))
+        program.streams[name] = bytearray(words.to_bytes(len(stream), "little"))
+    outcome = simulate(simulator, program, tmp_path / "wrong", stall=0)
+    with pytest.raises(AssertionError, match=r"CONV|DW"):
+        check(program, outcome, cycles=False)
+
+
+GOOD_ROWS = {"in_w": 16, "in_h": 4, "row_words": 1, "channels": 1, "rows": 4}
+GOOD_CONV = {"groups": 4, "k_words": 1, "tiles": 1, "last_oc": 2}
+GOOD_PAIR = {**GOOD_CONV, "pair": 1}
+GOOD_PEAK = {"groups": 4, "in_w": 16, "in_h": 4, "row_words": 1, "classes": 1, "in_signed": 1}
+GOOD_MOVE = {"words": 4, "runs": 1}
+NARROW = {**GOOD_ROWS, "in_w": 8, "narrow": 1}
+BAD: list[tuple[str, int, str, dict[str, int]]] = [
+    ("up with stride", 5, "DW", {**GOOD_ROWS, "up": 1, "stride_log2": 1}),
+    ("narrow width", 5, "DW", {**GOOD_ROWS, "narrow": 1}),
+    ("narrow rows", 5, "DW", {**NARROW, "rows": 3}),
+    ("narrow from an odd row", 5, "POOL", {**NARROW, "y0": 1, "rows": 2}),
+    ("no rows", 5, "DW", {**GOOD_ROWS, "rows": 0}),
+    ("rows beyond the map", 5, "DW", {**GOOD_ROWS, "y0": 1}),
+    ("no channels", 5, "POOL", {**GOOD_ROWS, "channels": 0}),
+    ("deformable stride", 5, "DDW", {**GOOD_ROWS, "stride_log2": 1, "in_w": 32, "rows": 2}),
+    ("large dilation map", 5, "DDW", {**GOOD_ROWS, "in_w": 256, "in_h": 66, "row_words": 16}),
+    ("no weights", 5, "CONV", {**GOOD_CONV, "k_words": 0}),
+    ("too many channels", 5, "CONV", {**GOOD_CONV, "w8": 1, "last_oc": 13}),
+    ("odd pair", 5, "CONV", {**GOOD_PAIR, "groups": 3}),
+    ("pair of odd channels", 5, "CONV", {**GOOD_PAIR, "last_oc": 3}),
+    ("pair of tiles", 5, "CONV", {**GOOD_PAIR, "tiles": 2}),
+    ("pair of int8", 5, "CONV", {**GOOD_PAIR, "w8": 1}),
+    ("pair of windows", 5, "CONV", {**GOOD_PAIR, "windowed": 1, "in_w": 16, "row_words": 1}),
+    ("dilations beyond the map", 5, "CONV", {**GOOD_CONV, "to_smap": 1, "smap_base": 1021}),
+    ("unsigned peaks", 5, "PEAK", {**GOOD_PEAK, "in_signed": 0}),
+    ("narrow peaks", 5, "PEAK", {**GOOD_PEAK, "in_w": 8, "narrow": 1}),
+    ("odd offset", 5, "LOAD", {**GOOD_MOVE, "ddr_offset": 8}),
+    ("region", 5, "STORE", {**GOOD_MOVE, "region": 3}),
+    ("no runs", 5, "STORE", {"words": 4}),
+    ("words beyond the memory", 5, "LOAD", {**GOOD_MOVE, "act_addr": 24573}),
+    ("runs beyond the memory", 5, "STORE", {**GOOD_MOVE, "runs": 300, "act_stride": 200}),
+    ("DW in the array's queue", 2, "array DW", GOOD_ROWS),
+    ("CONV in the lanes' queue", 2, "lanes CONV", GOOD_CONV),
+    ("no head", 4, "first DW", GOOD_ROWS),
+    ("magic", 1, "first HEAD", {"isa_version": isa.ISA_VERSION, "magic": 1, "queue": 1}),
+    ("version", 1, "first HEAD", {"isa_version": 1, "magic": isa.MAGIC, "queue": 1}),
+    ("queue", 1, "first HEAD", {"isa_version": isa.ISA_VERSION, "magic": isa.MAGIC}),
 ]
 
 
-@pytest.mark.parametrize(("name", "code", "ops"), BAD, ids=[b[0] for b in BAD])
+@pytest.mark.parametrize(("name", "code", "opcode", "values"), BAD, ids=[b[0] for b in BAD])
 def test_bad_descriptor(
-    name: str, code: int, ops: list[tuple[str, dict[str, int]]], simulator: Build, tmp_path: Path
+    name: str, code: int, opcode: str, values: dict[str, int], simulator: Build, tmp_path: Path
 ) -> None:
+    """The other queue is at work meanwhile: it stops too, and the tag is that of the bad one."""
     program = Program(seed=7)
-    if code in (1, 4):
-        program.stream.clear()
-    for opcode, values in ops:
-        given = {k: v for k, v in values.items() if k in isa.DESCRIPTORS[opcode]}
-        program.op(opcode, **given)
+    where, _, kind = opcode.rpartition(" ")
+    queue = where if where in isa.QUEUES else "array" if kind == "CONV" else "lanes"
+    maps = program.random_maps(20, 16, 16)
+    planes = program.load(maps)
+    if queue == "lanes":
+        add_conv(program, maps, planes, 60)
+    else:
+        add_dw(program, "DW", maps, planes)
+    if where == "first":
+        program.streams[queue].clear()
+    program.streams[queue] += isa.descriptor(kind, 0x777, "bench", **values) + bytes(64)
     program.finish()
-    program.stream += bytes(32)
+    program.streams[queue] += bytes(64)
     (state,) = simulate(simulator, program, tmp_path, stall=0).status
     assert (state["error"], state["done"], state["busy"]) == (1, 0, 0), name
-    assert state["error_code"] == code
-    assert state["tag"] == 1
+    assert (state["error_code"], state["error_tag"]) == (code, 0x777)
 
 
-def test_unknown_opcode(simulator: Build, tmp_path: Path) -> None:
+@pytest.mark.parametrize("queue", isa.QUEUES)
+def test_unknown_opcode(queue: str, simulator: Build, tmp_path: Path) -> None:
     program = Program(seed=8)
-    program.stream += (9 | 77 << 4).to_bytes(32, "little")
+    program.streams[queue] += (9 | 77 << 4).to_bytes(32, "little")
+    program.finish()
     (state,) = simulate(simulator, program, tmp_path, stall=0).status
-    assert (state["error"], state["error_code"], state["tag"]) == (1, 2, 77)
+    assert (state["error"], state["error_code"], state["error_tag"]) == (1, 2, 77)
 
 
 @pytest.mark.parametrize(
     ("make", "cycle"),
-    [(linear_convs, 40), (linear_convs, 3000), (deformable, 5000), (tied_peaks, 1200),
-     (tied_peaks, 2900), (stores, 160)],
+    [(linear_convs, 40), (linear_convs, 3000), (deformable, 2000), (tied_peaks, 1200),
+     (tied_peaks, 1900), (stores, 160), (both_queues, 2500)],
 )
 def test_memory_error_stops(
     make: Callable[[Program], None], cycle: int, simulator: Build, tmp_path: Path

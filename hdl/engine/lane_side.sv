@@ -261,10 +261,10 @@ module lane_side (
 
   // ---- DDR
   assign st_req = mem_st_req || emit_st_req;
-  assign st_region = op_emit ? isa_pkg::REGION_OUTPUT : desc[isa_pkg::STORE_REGION_LSB+:2];
-  assign st_offset = op_emit ? '0 : desc[isa_pkg::STORE_DDR_OFFSET_LSB+:32];
-  assign st_words = op_emit ? {9'd0, cand_count} : desc[isa_pkg::STORE_WORDS_LSB+:16];
-  assign st_runs = op_emit ? 16'd1 : desc[isa_pkg::STORE_RUNS_LSB+:16];
+  assign st_region = is_emit ? isa_pkg::REGION_OUTPUT : desc[isa_pkg::STORE_REGION_LSB+:2];
+  assign st_offset = is_emit ? '0 : desc[isa_pkg::STORE_DDR_OFFSET_LSB+:32];
+  assign st_words = is_emit ? {9'd0, cand_count} : desc[isa_pkg::STORE_WORDS_LSB+:16];
+  assign st_runs = is_emit ? 16'd1 : desc[isa_pkg::STORE_RUNS_LSB+:16];
   assign st_valid = op_emit ? emit_st_valid : (raw_valid && op_store);
   assign st_data = op_emit ? emit_st_data : raw_word;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The dilation map: 1024 words of 16 dilations (u3). A look-up gives the dilations of the 16 lanes of
-// an output word. When the input is upsampled, lane x takes pixel 8 * half + x / 2 of the word.
+// a row of 16 (narrow: 8) pixels that begins at pixel 8 * half of the word. When the input is
+// upsampled, lane x takes pixel 8 * half + x / 2.
 // Latency seq_pkg::SMAP_LAT = 3, one look-up a cycle; 1.5 block RAMs.
 `default_nettype none
 
@@ -31,7 +32,8 @@ module smap (
   logic [15:0][2:0] dil_q;
   always_ff @(posedge clk) begin
     for (int x = 0; x < 16; x++) begin
-      dil_q[x] <= up ? (half_q2 ? word[8+x/2] : word[x/2]) : word[x];
+      if (up) dil_q[x] <= half_q2 ? word[8+x/2] : word[x/2];
+      else dil_q[x] <= half_q2 ? word[8+x%8] : word[x];
     end
   end
   assign dil = dil_q;
