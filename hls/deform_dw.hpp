@@ -86,7 +86,8 @@ deform_channels:
       deform_requant:
         for (int c = 0; c < OC_PAR; c++) {
 #pragma HLS UNROLL
-          const ap_uint<8> byte = requant<E>(acc[c], channel[c].quant, layer.lo, layer.hi);
+          const ap_uint<8> byte =
+              ap_uint<8>(requant<E>(acc[c], channel[c].quant, layer.lo, layer.hi));
           packed[c] |= static_cast<word_t>(byte.to_uint()) << (8 * (x % PIX_PAR));
           if (full) {
             out[c][x / PIX_PAR] = packed[c];

@@ -56,7 +56,7 @@ struct DwKernel {
           acc += now.weight[3 * i + j] * value(window.tap[i][j][p], layer.in_signed != 0);
         }
       }
-      const ap_uint<8> byte = requant<E>(acc, now.quant, layer.lo, layer.hi);
+      const ap_uint<8> byte = ap_uint<8>(requant<E>(acc, now.quant, layer.lo, layer.hi));
       out |= static_cast<word_t>(byte.to_uint()) << (8 * p);
     }
     acts[layer.out + (c * layer.out_h + y) * words_of(layer.out_w) + x] = out;

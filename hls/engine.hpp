@@ -3,14 +3,20 @@
 // the sizes of the on-chip buffers and the widths of the arithmetic (see net.cpp).
 #pragma once
 
+#include "argmax.hpp"
 #include "conv.hpp"
+#include "conv2d.hpp"
 #include "deform_dw.hpp"
 #include "dw.hpp"
+#include "gather.hpp"
 #include "layer.hpp"
 #include "maxpool.hpp"
+#include "maxpool2d.hpp"
 #include "move.hpp"
 #include "peaks.hpp"
 #include "pw.hpp"
+#include "residual.hpp"
+#include "threshold.hpp"
 
 namespace hwflow {
 
@@ -37,7 +43,7 @@ run_layers_loop:
   for (int index = first; index < first + count; index++) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 128
     const Layer layer = read_layer(program, index);
-    load_map<E>(params, layer.in_map, layer.in_c, map);
+    load_map<E>(params, layer.in_map, layer.in_c * layer.in_bytes, map);
     switch (layer.op) {
       case CONV:
         conv<E>(params, acts, layer, map, band, in, weight, out);
@@ -59,6 +65,24 @@ run_layers_loop:
         break;
       case PEAKS:
         peaks<E>(params, acts, layer, map, band);
+        break;
+      case CONV2D:
+        conv2d<E>(params, acts, layer, map, band, in, weight, out);
+        break;
+      case MAXPOOL2D:
+        maxpool2d<E>(acts, layer, map, band);
+        break;
+      case RESIDUAL:
+        residual<E>(params, acts, layer);
+        break;
+      case THRESHOLD:
+        threshold<E>(params, acts, layer);
+        break;
+      case ARGMAX:
+        argmax<E>(params, acts, layer);
+        break;
+      case GATHER:
+        gather<E>(params, acts, layer);
         break;
       default:
         if (status == 0) status = index + 1;

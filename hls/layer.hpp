@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The descriptor of one layer: 32 words of the program memory. The emitter writes them by name
+// The descriptor of one layer: 48 words of the program memory. The emitter writes them by name
 // and the generated net.cpp asserts that both sides agree on every place.
 #pragma once
 
@@ -14,10 +14,16 @@ enum Opcode : std::int32_t {
   DEFORM_DW = 4,
   MAXPOOL = 5,
   MOVE = 6,
-  PEAKS = 7
+  PEAKS = 7,
+  CONV2D = 8,
+  MAXPOOL2D = 9,
+  RESIDUAL = 10,
+  THRESHOLD = 11,
+  ARGMAX = 12,
+  GATHER = 13
 };
 
-constexpr int LAYER_WORDS = 32;
+constexpr int LAYER_WORDS = 48;
 
 struct Layer {
   std::int32_t op;
@@ -47,10 +53,23 @@ struct Layer {
   std::int32_t pad;
   std::int32_t tile;         // words of a plane (pw), of a row (conv) or output rows at a time
   std::int32_t k;            // candidates of peaks
-  std::int32_t reserved[5];
+  std::int32_t groups;
+  std::int32_t kernel_w;     // of windows that are no squares: the other numbers are those of rows
+  std::int32_t stride_w;
+  std::int32_t pad_left;
+  std::int32_t dilation;
+  std::int32_t dilation_w;
+  std::int32_t pad_value;    // what lies outside the map
+  std::int32_t in_bytes;     // of a number of input 0, input 1 and the output
+  std::int32_t bytes1;
+  std::int32_t out_bytes;
+  std::int32_t coef0;        // factors of residual
+  std::int32_t coef1;
+  std::int32_t last;         // of equals, argmax takes the last
+  std::int32_t reserved[8];
 };
 
-static_assert(sizeof(Layer) == 4 * LAYER_WORDS, "a layer is 32 words");
+static_assert(sizeof(Layer) == 4 * LAYER_WORDS, "a layer is 48 words");
 
 inline Layer read_layer(const std::int32_t* program, int index) {
 #pragma HLS INLINE off
@@ -64,7 +83,9 @@ read_layer_loop:
   return Layer{w[0],  w[1],  w[2],  w[3],  w[4],  w[5],  w[6],  w[7],  w[8],
                w[9],  w[10], w[11], w[12], w[13], w[14], w[15], w[16], w[17],
                w[18], w[19], w[20], w[21], w[22], w[23], w[24], w[25], w[26],
-               {w[27], w[28], w[29], w[30], w[31]}};
+               w[27], w[28], w[29], w[30], w[31], w[32], w[33], w[34], w[35],
+               w[36], w[37], w[38], w[39],
+               {w[40], w[41], w[42], w[43], w[44], w[45], w[46], w[47]}};
 }
 
 }  // namespace hwflow

@@ -6,6 +6,7 @@
 #include "layer.hpp"
 #include "memory.hpp"
 #include "requant.hpp"
+#include "wide.hpp"
 
 namespace hwflow {
 
@@ -70,12 +71,14 @@ accumulate_steps:
 }
 
 // All output channels of `tile` words of pixels, whose inputs are in `in`; word t of channel c
-// goes to activation word layer.out + c * out_plane + out_word + t.
+// goes to activation word layer.out + c * out_plane + out_word + t (each byte to a plane of its own
+// where outputs are wider than 8 bits).
 template <class E>
 void mac_tile(const word_t* params, word_t* acts, const Layer& layer, const word_t in[E::IN_WORDS],
               ap_int<E::WEIGHT_BITS> weight[E::MAC_DEPTH][OC_PAR], word_t out[OC_PAR][E::OUT_WORDS],
               int depth, int tile, int out_word) {
 #pragma HLS INLINE off
+  constexpr int OUT_BYTES = E::OUT_BITS > 9 ? MAX_BYTES : 1;
   const bool narrow = layer.weight_bits == 4;
   const int out_plane = layer.out_h * words_of(layer.out_w);
 mac_channels:
@@ -99,24 +102,36 @@ mac_channels:
     mac_requant:
       for (int o = 0; o < OC_PAR; o++) {
 #pragma HLS PIPELINE II = 1
-        word_t word = 0;
+        word_t words[MAX_BYTES] = {0, 0, 0, 0};
       mac_requant_lanes:
         for (int p = 0; p < PIX_PAR; p++) {
 #pragma HLS UNROLL
-          const ap_uint<8> byte = requant<E>(acc[o][p], quant[o], layer.lo, layer.hi);
-          word |= static_cast<word_t>(byte.to_uint()) << (8 * p);
+          const wide_t number = requant<E>(acc[o][p], quant[o], layer.lo, layer.hi);
+        mac_requant_bytes:
+          for (int b = 0; b < OUT_BYTES; b++) {
+#pragma HLS UNROLL
+            words[b] |= byte_of(number, b) << (8 * p);
+          }
         }
-        out[o][t] = word;
+      mac_requant_words:
+        for (int b = 0; b < OUT_BYTES; b++) {
+#pragma HLS UNROLL
+          if (b < layer.out_bytes) out[o][t * layer.out_bytes + b] = words[b];
+        }
       }
     }
   mac_store:
     for (int o = 0; o < least(OC_PAR, layer.out_c - c); o++) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = OC_PAR
     mac_store_words:
-      for (int t = 0; t < tile; t++) {
+      for (int i = 0; i < tile * layer.out_bytes; i++) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = E::OUT_WORDS
-        acts[layer.out + (c + o) * out_plane + out_word + t] = out[o][t];
+        // All words of a plane before the next plane: bursts stay long.
+        const int b = i / tile;
+        const int t = i % tile;
+        acts[layer.out + ((c + o) * layer.out_bytes + b) * out_plane + out_word + t] =
+            out[o][t * layer.out_bytes + b];
       }
     }
   }

@@ -15,7 +15,7 @@ void move(word_t* acts, const Layer& layer, const std::uint32_t map[E::MAC_DEPTH
   const int pitch = words_of(layer.in_w);
   const int low_pitch = words_of(layer.in_w >> layer.in_up);
 move_channels:
-  for (int c = 0; c < layer.in_c; c++) {
+  for (int c = 0; c < layer.in_c * layer.in_bytes; c++) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = E::MAC_DEPTH
   move_bands:
     for (int y = 0; y < layer.in_h; y += layer.tile) {

@@ -23,8 +23,9 @@ Quant<E> read_quant(word_t scale, word_t bias) {
                   static_cast<std::int8_t>(scale >> 32)};
 }
 
+// OUT_BITS holds every limit with a sign: 9 for bytes, 33 where outputs are wider.
 template <class E>
-ap_uint<8> requant(ap_int<E::ACC_BITS> acc, const Quant<E>& quant, int lo, int hi) {
+ap_int<E::OUT_BITS> requant(ap_int<E::ACC_BITS> acc, const Quant<E>& quant, int lo, int hi) {
 #pragma HLS INLINE
   using sum_t = ap_int<E::SUM_BITS>;
   const sum_t product = acc * quant.mul;
@@ -40,11 +41,11 @@ ap_uint<8> requant(ap_int<E::ACC_BITS> acc, const Quant<E>& quant, int lo, int h
   } else {
     rounded = sum << -quant.shift;
   }
-  const ap_int<9> low = lo;
-  const ap_int<9> high = hi;
-  if (rounded < low) return ap_uint<8>(low);
-  if (rounded > high) return ap_uint<8>(high);
-  return ap_uint<8>(rounded);
+  const ap_int<E::OUT_BITS> low = lo;
+  const ap_int<E::OUT_BITS> high = hi;
+  if (rounded < low) return low;
+  if (rounded > high) return high;
+  return ap_int<E::OUT_BITS>(rounded);
 }
 
 }  // namespace hwflow

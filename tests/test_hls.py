@@ -15,17 +15,23 @@ from hwflow.emit.hls_program import EngineShape
 from hwflow.errors import GraphError, ResourceError, ToolError
 from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.ops import CONVOLUTIONS, OPS
+from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.arith import dot_range, proven_acc_bits
 from hwflow.ops.concat import ConcatAttrs
 from hwflow.ops.maxpool import MaxpoolAttrs
+from hwflow.ops.maxpool2d import Maxpool2dAttrs
 from hwflow.ops.peaks import PeaksAttrs
+from hwflow.ops.rearrange import RearrangeAttrs
+from hwflow.ops.residual import ResidualAttrs, proven_bits
+from hwflow.ops.resize import ResizeAttrs
 from hwflow.ops.shuffle import ShuffleAttrs
 from hwflow.ops.slice import SliceAttrs
+from hwflow.ops.threshold import ThresholdAttrs
 from hwflow.ops.upsample import UpsampleAttrs
 from tests.graphs import random_codenet_graph, random_image, random_small_graph
 
 # One engine for all graphs of this file: the widest requantiser that is legal.
-WIDE = EngineShape(mul_bits=32, sum_bits=64)
+WIDE = EngineShape(mul_bits=32, sum_bits=64, out_bits=33)
 U8, I8, U3 = (IntType.parse(t) for t in ("u8", "i8", "u3"))
 SIDES = (1, 2, 3, 7, 8, 9, 13, 16, 17, 31)
 CHANNELS = (1, 2, 3, 5, 15, 16, 17, 31, 37)
@@ -82,12 +88,17 @@ class Cases(GraphBuilder):
         return self.pick(U8, U8, I8, U3, IntType(1, False), IntType(4, True))
 
     def conv(
-        self, op: str, inputs: list[Tensor], shape: tuple[int, ...], **fields: int
+        self,
+        op: str,
+        inputs: list[Tensor],
+        shape: tuple[int, ...],
+        out: IntType | None = None,
+        **fields: object,
     ) -> Tensor:
         """A convolution with random legal constants: ties, negative shifts, any multiplier."""
         rng, oc = self.rng, shape[0]
         bits = int(rng.integers(2, 9))
-        weight_type, out = IntType(bits, True), self.dtype()
+        weight_type, out = IntType(bits, True), out or self.dtype()
         weight = rng.integers(weight_type.lo, weight_type.hi + 1, shape).astype(np.int8)
         high = dot_range(weight, inputs[0].dtype)[1]
         mul = rng.integers(0, 1 << int(rng.integers(1, 17)), oc) if rng.random() < 0.5 else 1
@@ -198,7 +209,112 @@ def enlarged(b: Cases, x: Tensor) -> Tensor:
     return b.add(f"upsample{b.count}", "upsample", [x], UpsampleAttrs(factor))
 
 
+def any_window(b: Cases, x: Tensor) -> dict[str, tuple[int, ...]] | None:
+    """A random window that fits; None when it does not."""
+    kernel = (b.pick(1, 2, 3, 5, 7), b.pick(1, 2, 3, 4))
+    dilation = (b.pick(1, 1, 2, 3), b.pick(1, 1, 2))
+    pads = tuple(b.pick(0, 0, 1, 2) for _ in range(4))
+    window = {"kernel": kernel, "stride": (b.pick(1, 2, 3), b.pick(1, 2, 5)), "pads": pads}
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    room = [x.shape[1 + i] + pads[i] + pads[2 + i] for i in (0, 1)]
+    fits = all(n >= r for n, r in zip(room, reach, strict=True))
+    return {**window, "dilation": dilation} if fits else None
+
+
+def limits(b: Cases, out: IntType) -> dict[str, int]:
+    """Limits of an output, often within its type."""
+    lo = int(b.rng.integers(out.lo, out.hi))
+    return {"lo": lo, "hi": int(b.rng.integers(lo, out.hi + 1))}
+
+
+def conv2d_case(b: Cases) -> None:
+    """Any window, groups, pad values, and outputs of up to 32 bits."""
+    groups = b.pick(1, 1, 2, 3, 5)
+    x = b.map(groups * b.pick(1, 1, 2, 3))
+    window = any_window(b, x)
+    if window is None:
+        return
+    shape = (groups * b.pick(1, 2, 17), x.shape[0] // groups, *window["kernel"])
+    out = b.pick(U8, I8, IntType(2, True), IntType(12, True), IntType(20, True))
+    value = int(b.rng.integers(x.dtype.lo, x.dtype.hi + 1))
+    ends = {"lo": out.lo, "hi": out.hi} if b.rng.random() < 0.5 else limits(b, out)
+    b.conv("conv2d", [x], shape, out, groups=groups, pad_value=value, **window, **ends)
+
+
+def maxpool2d_case(b: Cases) -> None:
+    x = b.map()
+    window = any_window(b, x)
+    if window is not None:
+        attrs = Maxpool2dAttrs(**window)
+        try:
+            b.add(f"maxpool2d{b.count}", "maxpool2d", [x], attrs)
+        except GraphError as error:
+            assert "wholly outside" in str(error)
+
+
+def residual_case(b: Cases) -> None:
+    x = b.map(dtype=b.pick(U8, I8, IntType(11, True), U3))
+    y = b.input(f"y{b.count}", x.shape, b.dtype())
+    coef = tuple(int(n) for n in b.rng.integers(-300, 300, 2))
+    out = b.pick(U8, I8, IntType(18, True))
+    c, bits = x.shape[0], proven_bits(coef, (x.dtype, y.dtype))
+    consts = {
+        "mul": b.rng.integers(0, 1 << int(b.rng.integers(1, 16)), c),
+        "bias": b.rng.integers(-(1 << 24), 1 << 24, c),
+        "shift": b.rng.integers(-2, 24, c).astype(np.int8),
+    }
+    attrs = ResidualAttrs(coef, bits, **limits(b, out), out=out)
+    b.add(f"residual{b.count}", "residual", [x, y], attrs, consts)
+
+
+def threshold_case(b: Cases) -> None:
+    """All thresholds are used, some are equal, some out of reach."""
+    x = b.map(dtype=b.pick(U8, I8, IntType(12, True), IntType(24, True)))
+    levels = b.pick(1, 2, 3, 15, 255)
+    reach = (x.dtype.lo - 2, x.dtype.hi + 3)
+    table = np.sort(b.rng.integers(*reach, (x.shape[0], levels)), axis=1)
+    lo = b.pick(0, 0, -128) if levels > 100 else b.pick(0, -1, 5)
+    out = U8 if lo >= 0 else I8
+    if lo + levels <= out.hi:
+        attrs = ThresholdAttrs(lo, out)
+        b.add(f"threshold{b.count}", "threshold", [x], attrs, {"thresholds": table})
+
+
+def argmax_case(b: Cases) -> None:
+    """Few values make equals."""
+    channels = b.pick(1, 2, 10, 300)
+    x = b.map(channels, b.pick(U8, I8, IntType(2, True), IntType(13, True)))
+    b.add(f"argmax{b.count}", "argmax", [x], ArgmaxAttrs(b.pick(True, False)))
+
+
+def gather_case(b: Cases) -> None:
+    """Rearrangements, resizing by lists, and upsampling by any factor, of 8 bits and more."""
+    x = b.map(b.pick(1, 2, 4, 8), b.pick(U8, I8, IntType(14, True)))
+    c, h, w = x.shape
+    kind = b.pick("flatten", "transpose", "depth", "resize", "upsample")
+    if kind == "upsample":
+        b.add(f"gather{b.count}", "upsample", [x], UpsampleAttrs(b.pick(3, 5)))
+    elif kind == "resize":
+        lists = {"rows": b.rng.integers(0, h, b.pick(1, 5, 9)), "columns": b.rng.integers(0, w, 11)}
+        consts = {role: index.astype(np.int32) for role, index in lists.items()}
+        b.add(f"gather{b.count}", "resize", [x], ResizeAttrs(), consts)
+    elif kind == "depth" and c % 4 == 0:
+        attrs = RearrangeAttrs((2, 2, c // 4, h, w), (2, 3, 0, 4, 1), (c // 4, 2 * h, 2 * w))
+        b.add(f"gather{b.count}", "rearrange", [x], attrs)
+    elif kind == "transpose":
+        b.add(f"gather{b.count}", "rearrange", [x], RearrangeAttrs(x.shape, (2, 0, 1), (w, c, h)))
+    else:
+        attrs = RearrangeAttrs(x.shape, (0, 1, 2), (c * h * w, 1, 1))
+        b.add(f"gather{b.count}", "rearrange", [x], attrs)
+
+
 KINDS: dict[str, Callable[[Cases], None]] = {
+    "conv2d": conv2d_case,
+    "maxpool2d": maxpool2d_case,
+    "residual": residual_case,
+    "threshold": threshold_case,
+    "argmax": argmax_case,
+    "gather": gather_case,
     "conv": conv_case,
     "pw": pw_case,
     "dw": dw_case,
@@ -342,10 +458,10 @@ def one_op(op: str, attrs: object, shape: tuple[int, ...], dtype: IntType = U8) 
 @pytest.mark.parametrize(
     ("graph", "words"),
     [
-        (one_op("upsample", UpsampleAttrs(3), (1, 2, 2)), "'it'.*powers of two"),
         (one_op("maxpool", MaxpoolAttrs(5, 2, 1), (1, 9, 9)), "'it'.*windows of at most 3"),
         (one_op("maxpool", MaxpoolAttrs(3, 3, 1), (1, 9, 9)), "'it'.*stride 1 or 2"),
-        (one_op("slice", SliceAttrs(0, 1), (1, 2, 2), IntType(9, False)), "'it'.*at most 8 bits"),
+        (one_op("maxpool", MaxpoolAttrs(), (1, 2, 2), IntType(9, False)), "'it'.*at most 8 bits"),
+        (one_op("slice", SliceAttrs(0, 1), (1, 2, 2), IntType(33, False)), "'it'.*at most 32 bits"),
     ],
 )
 def test_unsupported_is_an_error_naming_the_node(graph: Graph, words: str) -> None:

@@ -180,7 +180,7 @@ def constant(name: str, value: object) -> Callable[[onnx.ModelProto], None]:
         (attribute("up0.resize", "mode", "linear"), ["Resize: mode=b'linear'", "nearest: nearest"]),
         (attribute("up0.ddw", "offset_group", 2), ["up0.ddw: DeformConv: offset_group=2"]),
         (attribute("up0.ddw", "pads", [0, 0, 0, 0]), ["up0.ddw: DeformConv: pads=[0, 0, 0, 0]"]),
-        (attribute("layer1.0.concat", "axis", 2), ["layer1.0.concat: Concat: axis=2", "nearest: 1"]),
+        (attribute("layer1.0.concat", "axis", 2), ["layer1.0.concat: Concat: axis=2", "earest: 1"]),
         (attribute("layer4.quant", "rounding_mode", "ODD"), ["rounding_mode=b'ODD'", "ROUND"]),
         (attribute("layer4.quant", "signed", 3), ["attribute signed must be 0 or 1"]),
         (constant("layer4.quant.zero_point", 3.5), ["zero point is not one integer; nearest: a"]),

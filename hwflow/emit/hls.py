@@ -138,9 +138,9 @@ def run(
     """Execute one frame layer by layer; every tensor of the graph by name, inputs included.
 
     `image` is the array of the only input, or a mapping of all. Feature maps come back as int8 or
-    uint8 (C, H, W), candidates as int16. `library` replaces the folder's own: an engine of equal
-    EngineShape, in the folder of another graph, serves this one. GraphError for inputs that do not
-    fit their type, ToolError for a missing or unfit library.
+    uint8 (C, H, W), of 16 or 32 bits where they are wider, candidates as int16. `library` replaces
+    the folder's own: an engine of equal EngineShape, in the folder of another graph, serves this
+    one. GraphError for inputs that do not fit their type, ToolError for a missing or unfit library.
     """
     layout = read_layout(out_dir)
     library = library or out_dir / LIBRARY
@@ -188,10 +188,17 @@ def _put(
     if array.size and (array.min() < view.dtype.lo or array.max() > view.dtype.hi):
         raise GraphError(f"input '{name}' leaves its type {view.dtype}")
     rows = np.full((len(view.planes), view.height, view.pitch * 8), _NOISE & 255, np.uint8)
-    rows[:, :, : view.width] = array.astype(np.int64).astype(np.uint8)
+    rows[:, :, : view.width] = _byte_planes(array, view)
     words = rows.view(np.uint64).reshape(len(view.planes), -1)
     for plane, data in zip(view.planes, words, strict=True):
         acts[plane : plane + view.plane_words] = data
+
+
+def _byte_planes(array: np.ndarray, view: View) -> np.ndarray:
+    """uint8 (C * bytes, H, W): the bytes of numbers (C, H, W), each in a plane of its own."""
+    numbers = np.ascontiguousarray(array.astype("<i8"))
+    parts = numbers.view(np.uint8).reshape(*array.shape, 8)[..., : view.bytes]
+    return np.moveaxis(parts, -1, 1).reshape(-1, *array.shape[1:])
 
 
 def _get(acts: np.ndarray, layout: Mapping[str, Any], name: str) -> np.ndarray:
@@ -201,8 +208,10 @@ def _get(acts: np.ndarray, layout: Mapping[str, Any], name: str) -> np.ndarray:
     planes = np.stack([acts[p : p + size] for p in view.planes])
     if len(shape) == 2:
         return planes.view(np.int16).reshape(shape)
-    data = planes.view(np.int8 if view.dtype.signed else np.uint8)
-    data = data.reshape(len(view.planes), view.height, -1)[:, :, : view.width]
+    parts = planes.view(np.uint8).reshape(-1, view.bytes, view.height, view.pitch * 8)
+    numbers = np.ascontiguousarray(np.moveaxis(parts[..., : view.width], 1, -1))
+    kind = f"<{'i' if view.dtype.signed else 'u'}{view.bytes}"
+    data = numbers.view(kind)[..., 0]
     if view.up:
         data = data.repeat(1 << view.up, axis=1).repeat(1 << view.up, axis=2)
     return np.ascontiguousarray(data)
@@ -306,10 +315,10 @@ def _vitis(
     lines, data = [f"{program.act_words} {len(program.steps)}"], []
     for name in (*graph.inputs, *index):
         view, values = program.views[name], expected[name]
-        kind = "<i2" if values.ndim == 2 else "i1" if view.dtype.signed else "u1"
         numbers = (index.get(name, -1), view.planes[0], len(view.planes), view.height, view.width)
         lines.append(" ".join(map(str, (*numbers, view.pitch, name))))
-        data.append(values.astype(kind).tobytes())
+        flat = values.astype("<i2") if values.ndim == 2 else _byte_planes(values, view)
+        data.append(flat.tobytes())
     script = _render(
         "hls_run.tcl.j2",
         graph=graph.name,

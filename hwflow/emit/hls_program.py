@@ -16,20 +16,29 @@ import numpy as np
 
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, IntType, Node, Tensor
-from hwflow.ops import CONVOLUTIONS
+from hwflow.ops import OPS, REQUANTISED
 from hwflow.ops.arith import dot_range
+from hwflow.ops.conv2d import Conv2dAttrs
+from hwflow.ops.maxpool2d import Maxpool2dAttrs
+from hwflow.ops.residual import sum_range
 
 PIX_PAR = 8  # pixels in a memory word, as hls/memory.hpp
 OC_PAR = 16  # output channels of the multiply array, as hls/memory.hpp
 BANKS = 4
-LAYER_WORDS = 32
+LAYER_WORDS = 48
+LEVELS = 256  # thresholds of a channel, as hls/threshold.hpp
 PLACE_BITS = 15  # of a coordinate in a candidate's key, as hls/peaks.hpp
 
-OPCODES = {"conv": 1, "pw": 2, "dw": 3, "deform_dw": 4, "maxpool": 5, "move": 6, "peaks": 7}
+OPCODES = {
+    "conv": 1, "pw": 2, "dw": 3, "deform_dw": 4, "maxpool": 5, "move": 6, "peaks": 7, "conv2d": 8,
+    "maxpool2d": 9, "residual": 10, "threshold": 11, "argmax": 12, "gather": 13,
+}  # fmt: skip
 FIELDS = (
     "op", "in_map", "in_c", "in_h", "in_w", "in_up", "in_signed", "map1", "up1", "signed1",
     "map2", "up2", "signed2", "out", "out_c", "out_h", "out_w", "lo", "hi", "weights", "quant",
-    "weight_bits", "kernel", "stride", "pad", "tile", "k",
+    "weight_bits", "kernel", "stride", "pad", "tile", "k", "groups", "kernel_w", "stride_w",
+    "pad_left", "dilation", "dilation_w", "pad_value", "in_bytes", "bytes1", "out_bytes", "coef0",
+    "coef1", "last",
 )  # fmt: skip
 
 
@@ -39,7 +48,7 @@ class EngineShape:
 
     `mac_depth`: most input channels of a layer. `in_words`: activations of a pw tile. `band_depth`:
     each of the four row banks. `plane_words`: largest plane of a deformable layer. `out_words`:
-    widest row. `peaks`: most candidates.
+    widest row. `peaks`: most candidates. `out_bits`: 9 where all outputs are bytes, else 33.
     """
 
     mac_depth: int = 4096
@@ -52,6 +61,7 @@ class EngineShape:
     acc_bits: int = 32
     mul_bits: int = 2
     sum_bits: int = 32
+    out_bits: int = 9
 
     def buffers(self) -> dict[str, tuple[int, int, int, bool]]:
         """name -> (banks, words a bank, bits a word, two reads a cycle), as hls/engine.hpp."""
@@ -100,6 +110,11 @@ class View:
     dtype: IntType
 
     @property
+    def bytes(self) -> int:
+        """Bytes of a number; each has a plane of its own, the low one first."""
+        return bytes_of(self.dtype)
+
+    @property
     def pitch(self) -> int:
         """Words of a stored row."""
         return words_of(self.width)
@@ -131,6 +146,11 @@ class Program:
     act_words: int
 
 
+def bytes_of(dtype: IntType) -> int:
+    """Bytes that a number takes in memory: 1, 2 or 4."""
+    return 1 if dtype.bits <= 8 else 2 if dtype.bits <= 16 else 4
+
+
 def words_of(pixels: int) -> int:
     """Memory words of a row of pixels."""
     return -(-pixels // PIX_PAR)
@@ -138,13 +158,17 @@ def words_of(pixels: int) -> int:
 
 def shape_for(graph: Graph) -> EngineShape:
     """The default buffers with the narrowest requantiser (in bytes) that is exact for the graph."""
-    mul_top, bits = 1, 0
+    mul_top, bits, wide = 1, 0, False
     for node in graph.nodes:
-        if node.op not in CONVOLUTIONS:
+        if node.op not in REQUANTISED:
             continue
-        dtype = graph.tensors[node.inputs[0]].dtype
-        assert isinstance(dtype, IntType)
-        low, high = dot_range(graph.const(node, "weight"), dtype)
+        wide = wide or node.attrs.out.bits > 8
+        types = [t for i in node.inputs if isinstance(t := graph.tensors[i].dtype, IntType)]
+        if node.op == "residual":
+            ends = sum_range(node.attrs.coef, (types[0], types[1]))
+            low, high = (np.full(len(graph.const(node, "mul")), end) for end in ends)
+        else:
+            low, high = dot_range(graph.const(node, "weight"), types[0])
         scales = (graph.const(node, role) for role in ("mul", "bias", "shift"))
         for lo, hi, mul, bias, shift in zip(low, high, *scales, strict=True):
             reach = max(-int(lo), int(hi)) * int(mul) + abs(int(bias))
@@ -152,7 +176,11 @@ def shape_for(graph: Graph) -> EngineShape:
             bits = max(bits, reach.bit_length() + 2, int(shift) + 2)
             mul_top = max(mul_top, int(mul))
     mul_bits = 2 if mul_top == 1 else 8 * math.ceil((mul_top.bit_length() + 1) / 8)
-    return EngineShape(mul_bits=mul_bits, sum_bits=max(32, 8 * math.ceil(bits / 8)))
+    if wide:
+        bits = max(bits, 34)
+    return EngineShape(
+        mul_bits=mul_bits, sum_bits=max(32, 8 * math.ceil(bits / 8)), out_bits=33 if wide else 9
+    )
 
 
 def compile_graph(graph: Graph, shape: EngineShape | None = None) -> Program:
@@ -163,17 +191,19 @@ def compile_graph(graph: Graph, shape: EngineShape | None = None) -> Program:
     """
     needed = shape_for(graph)
     shape = shape or needed
-    if shape.mul_bits < needed.mul_bits or shape.sum_bits < needed.sum_bits:
+    widths = ("mul_bits", "sum_bits", "out_bits")
+    if any(getattr(shape, name) < getattr(needed, name) for name in widths):
+        wanted = ", ".join(f"{name} {getattr(needed, name)}" for name in widths)
+        there = ", ".join(str(getattr(shape, name)) for name in widths)
         raise ResourceError(
-            f"graph '{graph.name}' needs mul_bits {needed.mul_bits} and sum_bits "
-            f"{needed.sum_bits}; the engine has {shape.mul_bits} and {shape.sum_bits}"
+            f"graph '{graph.name}' needs {wanted}; the engine has {there}"
         )
     compiler = _Compiler(graph, shape)
     for name in graph.inputs:
         compiler.views[name] = compiler.store(graph.tensors[name])
     for node in graph.nodes:
         for name in (*node.inputs, node.output):
-            _check_byte(graph, node, name)
+            _check_number(graph, node, name)
         compiler.node(node)
     words = np.zeros((len(compiler.layers), LAYER_WORDS), np.int32)
     for row, layer in zip(words, compiler.layers, strict=True):
@@ -185,14 +215,17 @@ def compile_graph(graph: Graph, shape: EngineShape | None = None) -> Program:
     )  # fmt: skip
 
 
-def _check_byte(graph: Graph, node: Node, name: str) -> None:
+def _check_number(graph: Graph, node: Node, name: str) -> None:
     tensor = graph.tensors[name]
     if node.op == "peaks" and name == node.output:
         return
-    if not isinstance(tensor.dtype, IntType) or tensor.dtype.bits > 8 or len(tensor.shape) != 3:
+    made = name == node.output and node.op in ("conv", "pw", "conv2d")
+    wide = made or node.op in (*_MOVEMENTS, *_GATHERED, "residual", "threshold", "argmax")
+    limit = 32 if wide else 8
+    if not isinstance(tensor.dtype, IntType) or tensor.dtype.bits > limit or len(tensor.shape) != 3:
         raise GraphError(
             f"node '{node.name}' ({node.op}): tensor '{name}' is {tensor.dtype} {tensor.shape}; "
-            "the HLS engine stores feature maps (C, H, W) of at most 8 bits; requantise it"
+            f"the HLS engine has feature maps (C, H, W) of at most {limit} bits here; requantise it"
         )
 
 
@@ -213,6 +246,8 @@ class _Compiler:
     def node(self, node: Node) -> None:
         """Add the layers of one node."""
         movement = _MOVEMENTS.get(node.op)
+        if movement is not None and node.op == "upsample" and _odd_factor(node):
+            movement = None
         if movement is not None:
             inputs = [self.views[i] for i in node.inputs]
             if len({v.up for v in inputs}) > 1:
@@ -221,14 +256,15 @@ class _Compiler:
             if node.output in self.graph.outputs:
                 self.stored(node, node.output)
             return
-        encode = _ENCODERS.get(node.op)
+        encode = _ENCODERS.get("gather" if node.op in _GATHERED else node.op)
         if encode is None:
             known = ", ".join([*_ENCODERS, *_MOVEMENTS])
             raise GraphError(
                 f"node '{node.name}': the HLS engine has no kernel for {node.op}; it has {known}"
             )
         layer = encode(self, node)
-        self.views[node.output] = self.finish(node.name, node.op, node.output, layer)
+        op = "gather" if node.op in _GATHERED else node.op
+        self.views[node.output] = self.finish(node.name, op, node.output, layer)
 
     def finish(self, name: str, op: str, tensor: str, layer: dict[str, int]) -> View:
         """Place the layer's output in memory and file its descriptor."""
@@ -237,7 +273,7 @@ class _Compiler:
         shape = out.shape if op != "peaks" else (1, *out.shape)
         layer = {
             "op": OPCODES[op], "out": view.planes[0], "out_c": shape[0], "out_h": shape[1],
-            "out_w": shape[2], **layer,
+            "out_w": shape[2], "out_bytes": view.bytes if op != "peaks" else 1, **layer,
         }  # fmt: skip
         self.layers.append(layer)
         self.steps.append(Step(name, tensor, op))
@@ -250,6 +286,7 @@ class _Compiler:
             count, height, width = 1, tensor.shape[0], 2 * PIX_PAR
         else:
             count, height, width = tensor.shape
+            count *= bytes_of(tensor.dtype)
         plane = height * words_of(width)
         planes = tuple(range(self.act_words, self.act_words + count * plane, plane))
         self.act_words += count * plane
@@ -287,11 +324,11 @@ class _Compiler:
         """The fields that describe input 0."""
         view = self.views[name]
         channels, height, width = self.graph.tensors[name].shape
-        self.fit(node, "input channels", channels, self.shape.mac_depth, "mac_depth")
+        self.fit(node, "input planes", len(view.planes), self.shape.mac_depth, "mac_depth")
         self.fit(node, "words of a row", words_of(width), self.shape.out_words, "out_words")
         return {
             "in_map": self.map(view.planes), "in_c": channels, "in_h": height, "in_w": width,
-            "in_up": view.up, "in_signed": int(view.dtype.signed),
+            "in_up": view.up, "in_signed": int(view.dtype.signed), "in_bytes": view.bytes,
         }  # fmt: skip
 
     def fit(self, node: Node, what: str, needed: int, limit: int, option: str) -> None:
@@ -324,14 +361,17 @@ class _Compiler:
                  "weight_bits")  # fmt: skip
         return {"lo": node.attrs.out.lo, "hi": node.attrs.out.hi}
 
-    def array(self, node: Node, depth: int) -> dict[str, int]:
+    def array(self, node: Node, depth: int, groups: int = 1) -> dict[str, int]:
         """Weights and requantisers of the multiply array, `depth` steps an output."""
         self.fit(node, "steps of the multiply array", depth, self.shape.mac_depth, "mac_depth")
-        weight = self.graph.const(node, "weight").reshape(-1, depth)
-        tiles = -(-weight.shape[0] // OC_PAR)
-        padded = np.zeros((tiles * OC_PAR, depth), np.int8)
-        padded[: weight.shape[0]] = weight
-        lanes = np.ascontiguousarray(padded.reshape(tiles, OC_PAR, depth).swapaxes(1, 2))
+        weight = self.graph.const(node, "weight").reshape(groups, -1, depth)
+        size = weight.shape[1]
+        tiles = -(-size // OC_PAR)
+        padded = np.zeros((groups, tiles * OC_PAR, depth), np.int8)
+        padded[:, :size] = weight
+        lanes = np.ascontiguousarray(padded.reshape(-1, OC_PAR, depth).swapaxes(1, 2))
+        quant = np.zeros((groups, tiles * OC_PAR, 2), np.uint64)
+        quant[:, :size] = self.quant(node, groups * size).reshape(groups, size, 2)
         bits = 4 if node.attrs.weight_bits <= 4 else 8
         packed: np.ndarray = lanes.view(np.uint8)
         if bits == 4:
@@ -339,7 +379,7 @@ class _Compiler:
         return {
             **self.arithmetic(node),
             "weights": self.add_params(np.ascontiguousarray(packed).view(np.uint64)),
-            "quant": self.add_params(self.quant(node, tiles * OC_PAR)),
+            "quant": self.add_params(quant),
             "weight_bits": bits,
         }
 
@@ -374,9 +414,9 @@ def _contiguous(view: View) -> bool:
 
 
 def _slice(node: Node, inputs: Sequence[View]) -> View:
-    return dataclasses.replace(
-        inputs[0], planes=inputs[0].planes[node.attrs.start : node.attrs.stop]
-    )
+    size = inputs[0].bytes
+    part = slice(node.attrs.start * size, node.attrs.stop * size)
+    return dataclasses.replace(inputs[0], planes=inputs[0].planes[part])
 
 
 def _concat(node: Node, inputs: Sequence[View]) -> View:
@@ -384,26 +424,30 @@ def _concat(node: Node, inputs: Sequence[View]) -> View:
 
 
 def _shuffle(node: Node, inputs: Sequence[View]) -> View:
-    planes, groups = inputs[0].planes, node.attrs.groups
-    size = len(planes) // groups
-    order = tuple(planes[g * size + k] for k in range(size) for g in range(groups))
+    planes, groups, wide = inputs[0].planes, node.attrs.groups, inputs[0].bytes
+    size = len(planes) // wide // groups
+    order = tuple(
+        planes[(g * size + k) * wide + b]
+        for k in range(size) for g in range(groups) for b in range(wide)
+    )  # fmt: skip
     return dataclasses.replace(inputs[0], planes=order)
+
+
+def _odd_factor(node: Node) -> bool:
+    """An enlargement that is no shift of addresses."""
+    return bool(node.attrs.factor & (node.attrs.factor - 1))
 
 
 def _upsample(node: Node, inputs: Sequence[View]) -> View:
     factor = node.attrs.factor
-    if factor & (factor - 1):
-        raise GraphError(
-            f"node '{node.name}' (upsample): factor {factor}; the HLS engine enlarges by powers of "
-            "two only"
-        )
     return dataclasses.replace(inputs[0], up=inputs[0].up + factor.bit_length() - 1)
 
 
 def _pw(compiler: _Compiler, node: Node) -> dict[str, int]:
     compiler.stored(node, node.inputs[0])
     layer = compiler.read(node, node.inputs[0])
-    tile = min(compiler.shape.out_words, compiler.shape.in_words // layer["in_c"])
+    widest = compiler.shape.out_words // bytes_of(node.attrs.out)
+    tile = min(widest, compiler.shape.in_words // layer["in_c"])
     compiler.fit(node, "input channels", layer["in_c"], compiler.shape.in_words, "in_words")
     return {**layer, **compiler.array(node, layer["in_c"]), "tile": tile}
 
@@ -416,11 +460,97 @@ def _conv(compiler: _Compiler, node: Node) -> dict[str, int]:
     rows = layer["in_c"] * attrs.kernel * words_of(layer["in_w"])
     compiler.fit(node, "words of input rows", rows, BANKS * shape.band_depth, "band_depth")
     compiler.fit(node, "steps of the multiply array", depth, shape.in_words, "in_words")
-    tile = min(shape.out_words, shape.in_words // depth)
+    tile = min(shape.out_words // bytes_of(attrs.out), shape.in_words // depth)
     return {
         **layer, **compiler.array(node, depth), "kernel": attrs.kernel, "stride": attrs.stride,
         "pad": attrs.pad, "tile": tile,
     }  # fmt: skip
+
+
+def _window2d(attrs: Conv2dAttrs | Maxpool2dAttrs) -> dict[str, int]:
+    return {
+        "kernel": attrs.kernel[0], "kernel_w": attrs.kernel[1], "stride": attrs.stride[0],
+        "stride_w": attrs.stride[1], "pad": attrs.pads[0], "pad_left": attrs.pads[1],
+        "dilation": attrs.dilation[0], "dilation_w": attrs.dilation[1],
+    }  # fmt: skip
+
+
+def _conv2d(compiler: _Compiler, node: Node) -> dict[str, int]:
+    compiler.stored(node, node.inputs[0])
+    layer = compiler.read(node, node.inputs[0])
+    attrs, shape = node.attrs, compiler.shape
+    depth = layer["in_c"] // attrs.groups * attrs.kernel[0] * attrs.kernel[1]
+    rows = attrs.kernel[0] * words_of(layer["in_w"])
+    compiler.fit(node, "words of input rows", rows, BANKS * shape.band_depth, "band_depth")
+    compiler.fit(node, "steps of the multiply array", depth, shape.in_words, "in_words")
+    return {
+        **layer, **compiler.array(node, depth, attrs.groups), **_window2d(attrs),
+        "lo": attrs.lo, "hi": attrs.hi, "groups": attrs.groups, "pad_value": attrs.pad_value,
+        "tile": min(shape.out_words // bytes_of(attrs.out), shape.in_words // depth),
+    }  # fmt: skip
+
+
+def _maxpool2d(compiler: _Compiler, node: Node) -> dict[str, int]:
+    compiler.stored(node, node.inputs[0])
+    layer = compiler.read(node, node.inputs[0])
+    rows = node.attrs.kernel[0] * words_of(layer["in_w"])
+    compiler.fit(node, "words of input rows", rows, BANKS * compiler.shape.band_depth,
+                 "band_depth")  # fmt: skip
+    return {**layer, **_window2d(node.attrs)}
+
+
+def _residual(compiler: _Compiler, node: Node) -> dict[str, int]:
+    for name in node.inputs:
+        compiler.stored(node, name)
+    layer, attrs = compiler.read(node, node.inputs[0]), node.attrs
+    other = compiler.views[node.inputs[1]]
+    compiler.fit(node, "bits of accumulator", attrs.acc_bits, compiler.shape.acc_bits, "acc_bits")
+    return {
+        **layer, "map1": compiler.map(other.planes), "signed1": int(other.dtype.signed),
+        "bytes1": other.bytes, "coef0": attrs.coef[0], "coef1": attrs.coef[1], "lo": attrs.lo,
+        "hi": attrs.hi, "quant": compiler.add_params(compiler.quant(node, layer["in_c"])),
+    }  # fmt: skip
+
+
+def _threshold(compiler: _Compiler, node: Node) -> dict[str, int]:
+    compiler.stored(node, node.inputs[0])
+    layer, table = compiler.read(node, node.inputs[0]), compiler.graph.const(node, "thresholds")
+    compiler.fit(node, "thresholds of a channel", table.shape[1], LEVELS,
+                 "LEVELS in hls/threshold.hpp, instead")  # fmt: skip
+    places = np.full((table.shape[0], LEVELS), np.iinfo(np.int32).max, np.int64)
+    places[:, : table.shape[1]] = table
+    dtype = compiler.views[node.inputs[0]].dtype
+    if dtype.hi >= np.iinfo(np.int32).max:
+        raise GraphError(f"node '{node.name}' (threshold): its input is {dtype}; nearest: 31 bits")
+    clipped = np.clip(places, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype("<i4")
+    return {**layer, "weights": compiler.add_params(clipped.view("<u8")), "lo": node.attrs.lo}
+
+
+def _argmax(compiler: _Compiler, node: Node) -> dict[str, int]:
+    compiler.stored(node, node.inputs[0])
+    return {**compiler.read(node, node.inputs[0]), "last": int(node.attrs.last)}
+
+
+def _gather(compiler: _Compiler, node: Node) -> dict[str, int]:
+    """A table of byte addresses, from what the op does to the places of its input."""
+    compiler.stored(node, node.inputs[0])
+    view, shape = compiler.views[node.inputs[0]], compiler.graph.tensors[node.inputs[0]].shape
+    compiler.fit(node, "words of a row", words_of(compiler.graph.tensors[node.output].shape[2]),
+                 compiler.shape.out_words, "out_words")  # fmt: skip
+    flat = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    order = OPS[node.op].golden((flat,), node.attrs, compiler.graph.consts(node))
+    c, y, x = np.unravel_index(order, shape)
+    planes = np.array(view.planes, np.int64)
+    rows = [
+        8 * (planes[c * view.bytes + b] + y * view.pitch + x // PIX_PAR) + x % PIX_PAR
+        for b in range(view.bytes)
+    ]
+    table = np.stack(rows, axis=1).ravel()
+    if table.max() >= 1 << 32:
+        raise ResourceError(f"node '{node.name}' ({node.op}): its input lies beyond 4 GiB")
+    padded = np.zeros(table.size + table.size % 2, "<u4")
+    padded[: table.size] = table
+    return {"weights": compiler.add_params(padded.view("<u8")), "in_bytes": 1}
 
 
 def _dw(compiler: _Compiler, node: Node) -> dict[str, int]:
@@ -458,6 +588,7 @@ def _peaks(compiler: _Compiler, node: Node) -> dict[str, int]:
     }  # fmt: skip
 
 
+_GATHERED = ("rearrange", "resize", "upsample")
 _Movement = Callable[[Node, Sequence[View]], View]
 _Encoder = Callable[[_Compiler, Node], dict[str, int]]
 _MOVEMENTS: Mapping[str, _Movement] = {
@@ -465,5 +596,6 @@ _MOVEMENTS: Mapping[str, _Movement] = {
 }  # fmt: skip
 _ENCODERS: Mapping[str, _Encoder] = {
     "conv": _conv, "pw": _pw, "dw": _dw, "deform_dw": _deform_dw, "maxpool": _maxpool,
-    "peaks": _peaks,
+    "peaks": _peaks, "conv2d": _conv2d, "maxpool2d": _maxpool2d, "residual": _residual,
+    "threshold": _threshold, "argmax": _argmax, "gather": _gather,
 }  # fmt: skip

@@ -123,8 +123,8 @@ def _scale(state: _Scales, node: NodeProto) -> np.ndarray | None:
         return state.constants[node.input[1 if len(node.input) == 5 else 4]].astype(np.float32)
     if op == "MultiThreshold":
         a = attributes_of(node)
-        scale, bias = float(a.get("out_scale", 1)), float(a.get("out_bias", 0))
-        return np.float32(scale if bias % scale == 0 else scale / 2).reshape(())
+        step, bias = float(a.get("out_scale", 1)), float(a.get("out_bias", 0))
+        return np.array(step if bias % step == 0 else step / 2, dtype=np.float32)
     if op not in MOVES:
         return None
     data = node.input if op == "Concat" else node.input[:1]

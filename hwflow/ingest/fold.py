@@ -110,7 +110,7 @@ def _cast(values: list[np.ndarray], attributes: dict[str, Any]) -> np.ndarray:
 def _clip(values: list[np.ndarray], attributes: dict[str, Any]) -> np.ndarray:
     low = values[1] if len(values) > 1 else attributes.get("min", -np.inf)
     high = values[2] if len(values) > 2 else attributes.get("max", np.inf)
-    return np.clip(values[0], low, high).astype(values[0].dtype)
+    return np.asarray(np.clip(values[0], low, high), dtype=values[0].dtype)
 
 
 def _quantize(values: list[np.ndarray], attributes: dict[str, Any]) -> np.ndarray:
@@ -122,7 +122,7 @@ def _quantize(values: list[np.ndarray], attributes: dict[str, Any]) -> np.ndarra
         column[axis] = scale.size
     limits = np.iinfo(zero.dtype)
     units = np.rint(x.astype(np.float32) / scale.reshape(column)) + zero.reshape(column)
-    return np.clip(units, limits.min, limits.max).astype(zero.dtype)
+    return np.asarray(np.clip(units, limits.min, limits.max), dtype=zero.dtype)
 
 
 def _binary(function: Callable[[Any, Any], Any]) -> Folder:

@@ -124,8 +124,8 @@ def padding(a: Mapping[str, object], shape: tuple[int, ...], kernel: Pair) -> Pa
 
 
 def _pair(values: object) -> Pair:
-    first, second = values  # type: ignore[misc]
-    return int(first), int(second)
+    first, second = (int(n) for n in values)  # type: ignore[attr-defined]
+    return first, second
 
 
 def _plain(kernel: Pair, stride: Pair, pads: Pads, dilation: Pair) -> bool:
@@ -306,7 +306,7 @@ def _broadcast(value: np.ndarray, source: Tensor, rank: int) -> np.ndarray:
             return value.reshape(-1, *[1] * (axes - 1))
         raise GraphError(f"constant of shape {value.shape} for a vector of {source.shape[0]}")
     if value.ndim == axes + 1 and value.shape[0] == 1:
-        return value[0]
+        return value.reshape(value.shape[1:])
     if value.ndim > axes:
         raise GraphError(f"constant of shape {value.shape} for a map {source.shape}")
     return value.reshape((1,) * (axes - value.ndim) + value.shape)

@@ -76,7 +76,7 @@ def _nearest(side: int, size: int, scale: np.float32, a: Mapping[str, object]) -
         index = np.floor(place + half)
     else:
         index = np.ceil(place - half)
-    return np.clip(index, 0, side - 1).astype(np.int64)
+    return np.asarray(np.clip(index, 0, side - 1), dtype=np.int64)
 
 
 def _build_concat(reader: Reader, node: NodeProto) -> None:

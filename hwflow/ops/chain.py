@@ -110,8 +110,8 @@ class Chain:
                 )
                 for s in body["steps"]
             )  # fmt: skip
-            ints = (np.array(body[k], np.int64) for k in ("sign", "offset"))
-            reals = (np.array(body[k], np.float32) for k in ("unit", "bias"))
-            return Chain(*ints, *reals, int(body["count"]), steps)
+            sign, offset = (np.array(body[k], np.int64) for k in ("sign", "offset"))
+            unit, bias = (np.array(body[k], np.float32) for k in ("unit", "bias"))
+            return Chain(sign, offset, unit, bias, int(body["count"]), steps)
         except (ValueError, KeyError, TypeError) as error:
             raise GraphError(f"no chain of float steps ({error}); lower the model again") from error

@@ -100,7 +100,7 @@ def golden(arrays: Arrays, attrs: Conv2dAttrs, consts: Consts) -> np.ndarray:
     """One frame."""
     acc = accumulators(arrays[0], attrs, consts["weight"])
     out = requantise(acc, consts, attrs.out, attrs.acc_bits)
-    return np.clip(out, attrs.lo, attrs.hi)
+    return np.asarray(np.clip(out, attrs.lo, attrs.hi))
 
 
 def macs(inputs: tuple[Tensor, ...], output: Tensor, attrs: Conv2dAttrs) -> int:

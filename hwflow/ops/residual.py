@@ -60,7 +60,7 @@ def golden(arrays: Arrays, attrs: ResidualAttrs, consts: Consts) -> np.ndarray:
     a, b = arrays
     acc = attrs.coef[0] * a + attrs.coef[1] * b
     out = requantise(acc, consts, attrs.out, attrs.acc_bits)
-    return np.clip(out, attrs.lo, attrs.hi)
+    return np.asarray(np.clip(out, attrs.lo, attrs.hi))
 
 
 OP = Op("residual", ResidualAttrs, infer, golden, no_macs, "integer")

@@ -41,7 +41,8 @@ def units(x: np.ndarray, attrs: TruncAttrs, consts: Consts) -> np.ndarray:
     y = np.rint(x / consts["scale"] + np.float32(attrs.zero))
     y = y / np.float32(2.0**attrs.drop)
     if attrs.limits is not None:
-        y = np.clip(y, *(np.float32(n) for n in attrs.limits))
+        lo, hi = attrs.limits
+        y = np.clip(y, np.float32(lo), np.float32(hi))
     return np.asarray(rounded(y, attrs.rounding))
 
 

@@ -74,7 +74,7 @@ def _flattens(graph: Graph, node: Node) -> bool:
     if node.op != "rearrange" or len(graph.tensors[node.inputs[0]].shape) != 3:
         return False
     order = node.attrs.perm == tuple(range(len(node.attrs.perm)))
-    return order and node.attrs.shape[1:] == (1, 1)
+    return bool(order and node.attrs.shape[1:] == (1, 1))
 
 
 def _dense(node: Node) -> bool:

@@ -190,7 +190,7 @@ def find_steps(f: Quantiser, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def prove(
     f: Quantiser,
-    g: Requantiser,
+    g: Callable[[np.ndarray], np.ndarray],
     steps: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,

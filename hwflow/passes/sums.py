@@ -105,7 +105,7 @@ def of_convolution(
         fields: tuple[Pair, Pair, tuple[int, int, int, int], Pair, int]
         fields = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1), weight.shape[0])
     elif node.op == "real_conv":
-        fields = ((a.kernel,) * 2, (a.stride,) * 2, (a.pad,) * 4, (1, 1), a.groups)  # type: ignore[assignment]
+        fields = ((a.kernel,) * 2, (a.stride,) * 2, (a.pad,) * 4, (1, 1), a.groups)
     else:
         fields = (a.kernel, a.stride, a.pads, a.dilation, a.groups)
     return WeightedSum(sources, weight, a.weight_bits, unit, bias, *fields, deform=deform)
@@ -368,16 +368,17 @@ def quantise_pairs(
         )
     steps, missed = (np.broadcast_to(s, (value.shape[0], s.shape[1])) for s in found)
     low, high = sum_range(coef, (a.kind, b.kind))
-    bounds = [np.full(value.shape[0], n, np.int64) for n in (low, high)]
+    least, most = (np.full(value.shape[0], n, np.int64) for n in (low, high))
     table = _Steps(np.ascontiguousarray(steps), lo, hi, grid.kind)
     bits = proven_bits(coef, (a.kind, b.kind))
     sources = [a.tensor, b.tensor]
     try:
-        g = fit(table, *bounds, table.steps, missed, name, MUL_BITS)
+        g = fit(table, least, most, table.steps, missed, name, MUL_BITS)
         _prove_pairs(outs, coef, (a.kind, b.kind), g, name)
     except NoMultiplierError:
         one = np.ones(value.shape[0], np.int64)
-        roles = {"mul": one, "bias": 0 * one, "shift": np.zeros(len(one), np.int8)}
+        roles: dict[str, np.ndarray] = {"mul": one, "bias": 0 * one}
+        roles["shift"] = np.zeros(len(one), np.int8)
         kind = IntType(bits, True)
         attrs = ResidualAttrs(coef, bits, kind.lo, kind.hi, kind)
         acc = builder.add(f"{name}.acc", "residual", sources, attrs, roles)
