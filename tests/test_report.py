@@ -328,6 +328,8 @@ def test_every_number_has_its_origin(tmp_path: Path) -> None:
                             "post-synthesis estimate"]
     assert found["cycles a frame"] == ["speed", "1,000", "Verilator", "5.48.0",
                                        "measured in simulation"]
+    assert found["clock, MHz"] == ["speed", "150.0", "board file of hwflow", "0.1.0",
+                                   "set for the board, not measured"]
     assert found["Fmax, MHz"] == ["timing", "null", "", "", "vivado not found"]
     assert found["QONNX: images"][3] == "not recorded"
 

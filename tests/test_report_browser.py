@@ -122,9 +122,9 @@ def test_figures_are_there(
     })""")
     assert len(boxes) == drawings
     assert all(width > 300 and height > 40 and label > 30 for width, height, label in boxes)
-    photos = browser.run("""[...document.images].map(
-        (one) => [one.complete && one.naturalWidth, one.alt.length])""")
-    assert all(width == 64 and alt > 20 for width, alt in photos)
+    photos = browser.run("""[...document.images].map((one) =>
+        [one.complete && one.naturalWidth, one.alt.length, one.width / one.height])""")
+    assert all(width == 64 and alt > 20 and aspect == 1 for width, alt, aspect in photos)
     assert len(photos) == {"one": 3, "queued": 3, "two": 6}.get(name, 0)
 
 

@@ -26,7 +26,7 @@ _SPEED = {
     "ddr_bytes_per_frame": "DDR bytes a frame",
 }
 # Tool and kind of what stands among the simulated numbers and is none.
-_GIVEN: Mapping[str, tuple[str | None, str | None]] = {
+_GIVEN: Mapping[str, tuple[str, str]] = {
     "clock_mhz": ("board file", "set for the board, not measured"),
     "macs_per_frame": ("integer graph", "counted"),
 }
@@ -310,8 +310,8 @@ def _origins(report: Report, number: int) -> Table:
         _percent(accuracy.float_value, 2))
     for name, shown in _SPEED.items():
         origin: tuple[str | None, str | None] = (speed.tool, speed.kind)
-        if speed.kind == "measured in simulation":
-            origin = _GIVEN.get(name, origin)
+        if speed.kind == "measured in simulation" and name in _GIVEN:
+            origin = (f"{_GIVEN[name][0]} of hwflow {report.hwflow_version}", _GIVEN[name][1])
         row("speed", shown, getattr(speed, name), *origin, speed.reason)
     used = report.resources
     cells = figures.cells(used)
