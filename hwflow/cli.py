@@ -71,7 +71,7 @@ def build(
     until: Annotated[str | None, typer.Option("--until", help="Last stage to run.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why a stage runs again.")] = False,
     require: Annotated[
-        list[str] | None, typer.Option("--require", help="Fail if it cannot be made: bitstream.")
+        list[str] | None, typer.Option("--require", help="Fail without it: bitstream, hls, rtl.")
     ] = None,
     data: Spec = "trees",
     checkpoint: Annotated[
@@ -87,6 +87,9 @@ def build(
         Path | None, typer.Option("--junit", help="Write stages and layers as JUnit XML here.")
     ] = None,
     cache: Cache = None,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="npz of vectors to verify a QONNX file with.")
+    ] = None,
 ) -> None:
     """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""
     from hwflow import build as runner
@@ -96,7 +99,7 @@ def build(
 
     chosen = options(
         model, board, config, data, checkpoint, seed, tiles, frames, tuple(require or ()),
-        allow_negative_slack, cache,
+        allow_negative_slack, cache, inputs,
     )
     if until is not None and until not in stages.NAMES:
         raise ConfigError(f"--until {until!r}: stages are {', '.join(stages.NAMES)}")

@@ -23,8 +23,9 @@ def _board(options: BuildOptions) -> list[Path]:
 STAGES: tuple[Stage, ...] = (
     Stage(
         "data", torch_half.data,
-        options=("model", "config", "file", "data", "seed", "tiles"),
+        options=("model", "config", "file", "data", "seed", "tiles", "inputs"),
         modules=("hwflow.data", "hwflow.models.codenet"), tools=("numpy", "pillow"),
+        files=lambda options: [options.inputs] if options.inputs else [],
         state=torch_half.data_state,
     ),
     Stage(
@@ -48,12 +49,12 @@ STAGES: tuple[Stage, ...] = (
         files=lambda options: [options.file] if options.file else [],
     ),
     Stage(
-        "hls", hardware.hls, needs=("data", "lower"), options=("seed", "tiles"),
+        "hls", hardware.hls, needs=("data", "lower"), options=("seed", "tiles", "require"),
         modules=("hwflow.emit.hls", "hwflow.verify"), folders=("hls",), tools=("hls4ml",),
         programs=("g++",), files=_board,
     ),
     Stage(
-        "rtl", hardware.rtl, needs=("lower",), options=("config",),
+        "rtl", hardware.rtl, needs=("lower",), options=("config", "require"),
         modules=("hwflow.emit.engine",), folders=("hdl",), files=_board,
     ),
     Stage(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwflow import boards
 from hwflow.build import Context, Outcome
-from hwflow.errors import GraphError, VerifyError
+from hwflow.errors import GraphError, ResourceError, VerifyError
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import write_json
@@ -47,7 +47,12 @@ def hls(ctx: Context) -> Outcome:
     batch = images(ctx, graph, ctx.options.tiles)
     source = graph.inputs[0]
     ctx.say("writing C++")
-    emit.write(graph, ctx.work, boards.load(ctx.options.board), {source: batch[0]})
+    try:
+        emit.write(graph, ctx.work, boards.load(ctx.options.board), {source: batch[0]})
+    except (GraphError, ResourceError) as error:
+        if ctx.options.file is None or "hls" in ctx.options.require:
+            raise
+        return Outcome("", True, f"the HLS engine does not run this network: {error}")
     ctx.say("compiling with g++")
     emit.build(ctx.work)
     tensors = 0
@@ -73,8 +78,8 @@ def rtl(ctx: Context) -> Outcome:
         ctx.say(f"compiling {name}")
         try:
             program = compile_graph(Graph.load(folder), params)
-        except GraphError as error:
-            if options.file is None:
+        except (GraphError, ResourceError) as error:
+            if options.file is None or "rtl" in options.require:
                 raise
             return Outcome("", True, f"the engine does not run this network: {error}")
         program.save(ctx.work if name == "main" else ctx.work / name)

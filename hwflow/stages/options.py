@@ -13,7 +13,7 @@ from hwflow.errors import ConfigError
 
 CONFIGS = ("a", "b", "c", "d", "e")
 DEFAULT_CONFIG = "b"
-REQUIRABLE = ("bitstream",)
+REQUIRABLE = ("bitstream", "hls", "rtl")
 SEEDS = 2**32
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -23,7 +23,8 @@ class BuildOptions:
     """One build. `file` is the QONNX file when `model` is not one of ours; then `config` is None.
 
     tiles: photographs verified against QONNX and HLS; frames: of these, how many run in the RTL
-    simulation. cache: where downloads are kept (None: the default of hwflow.data).
+    simulation. cache: where downloads are kept (None: the default of hwflow.data). inputs: an npz
+    file with the vectors to verify a QONNX file with (None: seeded random ones).
     """
 
     model: str
@@ -38,6 +39,7 @@ class BuildOptions:
     require: tuple[str, ...] = ()
     allow_negative_slack: bool = False
     cache: Path | None = None
+    inputs: Path | None = None
 
     @property
     def name(self) -> str:
@@ -82,6 +84,7 @@ def options(
     require: tuple[str, ...] = (),
     allow_negative_slack: bool = False,
     cache: Path | None = None,
+    inputs: Path | None = None,
 ) -> BuildOptions:
     """Checked options; ConfigError names the wrong one, the rule and the way out.
 
@@ -103,11 +106,15 @@ def options(
                               f"the file {path}")
         if not path.is_file():
             raise ConfigError(f"the file {path} does not exist; give the path of a QONNX file")
+        if inputs is not None and not inputs.is_file():
+            raise ConfigError(f"--inputs {inputs} is not a file; give an npz file with one array")
         stem = re.sub(r"[^A-Za-z0-9_]+", "_", path.stem) or "model"
         return BuildOptions(
             stem, None, board, path.resolve(), data, None, seed, tiles, frames, require,
-            allow_negative_slack, cache,
+            allow_negative_slack, cache, inputs.resolve() if inputs else None,
         )
+    if inputs is not None:
+        raise ConfigError("--inputs belongs to a QONNX file; our models take theirs from --data")
     if model not in models():
         raise ConfigError(
             f"model {model!r} is not known; models: {', '.join(models())}, or the path of a "

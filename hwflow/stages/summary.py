@@ -55,7 +55,7 @@ def extras(ctx: Context) -> dict[str, Any]:
     if ctx.made("sim"):
         from hwflow.report import photographs
 
-        shown["frames"] = photographs.read(ctx.run, annotated=ctx.made("data"))
+        shown["frames"] = photographs.read(ctx.run, annotated=ctx.options.file is None)
     return shown
 
 

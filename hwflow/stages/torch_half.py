@@ -53,6 +53,10 @@ def data_state(options: BuildOptions) -> dict[str, str]:
 def data(ctx: Context) -> Outcome:
     """Photographs: provenance.json, test.npz (the split), tiles.npz (those verified)."""
     options: BuildOptions = ctx.options
+    if options.inputs is not None:
+        from hwflow.stages import vectors
+
+        return vectors.data(ctx)
     if options.file is not None:
         return Outcome("", True, "a QONNX file is built: its inputs are seeded random images")
     import numpy as np
@@ -101,7 +105,7 @@ def data(ctx: Context) -> Outcome:
 def train(ctx: Context) -> Outcome:
     """Weights: model.safetensors and metrics.json (measured here on the whole test split)."""
     options: BuildOptions = ctx.options
-    if not ctx.made("data"):
+    if options.file is not None:
         return Outcome("", True, "a QONNX file is built: it brings its weights")
     from hwflow.models.codenet import save_checkpoint
 
