@@ -144,10 +144,10 @@ class Phase:
 def traffic(model: Model, phases: list[Phase], rng: random.Random) -> Iterator[dict[str, int]]:
     """Beats that keep to the rules; each must be given to the model before the next is asked for.
 
-    B's reads are decided 19 cycles before they reach the memory, and stop one cycle after hold_b;
-    their words come 45 cycles after the decision.
+    B's reads reach the memory as late after their decision as is allowed, none are decided from the
+    cycle after hold_b on, and their words come as late as is allowed.
     """
-    to_memory, to_word = 19, 45
+    to_memory, to_word = engine_constant("ACT_SLACK_A"), engine_constant("ACT_SLACK_B")
     issued: deque[dict | None] = deque([None] * to_memory)
     coming: deque[bool] = deque([False] * to_word)
     held_before = 0

@@ -11,13 +11,11 @@
 // readers hit its bank. Every cycle one write is done, the first possible one of wa, wb and wl;
 // writes of one channel keep their order. They wait in queues: wl has a `ready`, the others have
 // none. hold_b asks whoever makes B's reads to stop: `wa` then always gets its write in, since B
-// reads nothing, and `wb` runs dry because its words come of those reads. Neither can overflow if
-//   - B's reads stop at most A_SLACK cycles after hold_b rose, and
-//   - at most B_SLACK words come on wb after the cycle in which hold_b rose.
-// (HOLD counts the words that may wait before; the register of hold_b costs two more.)
+// reads nothing, and `wb` runs dry because its words come of those reads. Neither can overflow while
+// the rules at ACT_HOLD_A in engine_pkg are kept and wa gets at most a word a cycle.
 //
-// Addresses beyond WORDS are not written and read as something undefined: the first and last word of the memory
-// have such neighbours, which no tap of a legal program uses.
+// Addresses beyond WORDS are not written and read as something undefined: the first and last word
+// of the memory have such neighbours, which no tap of a legal program uses.
 //
 // Latency: a window comes ACT_LAT = 6 cycles after rd_en with center and mask, one a cycle; slots
 // that are not in the mask, and the window of a cycle without rd_en, are undefined. A read presented

@@ -31,13 +31,13 @@ package engine_pkg;
   // A read presented this many cycles after w*_empty has risen (or later) sees the word
   localparam int unsigned ACT_WR_LAT = 0;
 
-  // act_mem: words that wait before hold_b rises (two cycles later), of 32 and 64. After the cycle
-  // in which it rose there may still come ACT_SLACK_B words on wb, and reads of B for ACT_SLACK_A
-  // cycles.
-  localparam int unsigned ACT_HOLD_A = 6;
-  localparam int unsigned ACT_HOLD_B = 14;
-  localparam int unsigned ACT_SLACK_A = 20;
-  localparam int unsigned ACT_SLACK_B = 46;
+  // act_mem: words that wait, of 32 on wa and 64 on wb, before hold_b rises two cycles later. Whoever
+  // makes B's reads decides none from the cycle after that on; a read decided in cycle t must be in
+  // the memory by t + ACT_SLACK_A, and its word on wb by t + ACT_SLACK_B.
+  localparam int unsigned ACT_HOLD_A = 20;
+  localparam int unsigned ACT_HOLD_B = 30;
+  localparam int unsigned ACT_SLACK_A = 8;
+  localparam int unsigned ACT_SLACK_B = 30;
 
   // Kernel rows of the window
   localparam logic [1:0] MODE_STRIDE1 = 2'd0;
