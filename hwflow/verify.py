@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Equality, never closeness: legality of graphs, and comparison of executions tensor by tensor."""
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 
 from hwflow import interp
-from hwflow.errors import GraphError, VerifyError
+from hwflow.errors import GraphError, HwflowError, VerifyError
 from hwflow.ingest.exact import exact_sums, needs_exact_sums, with_shapes
 from hwflow.ir import Graph, IntType
 from hwflow.ops import OPS
@@ -120,18 +121,19 @@ def against_qonnx(
     from qonnx.transformation.infer_shapes import InferShapes
 
     pairs = _counterparts(graph)
-    file = with_shapes(onnx.load(onnx_path))
-    exact = needs_exact_sums(file)
-    model = ModelWrapper(exact_sums(file) if exact else file)
-    if not model.check_all_tensor_shapes_specified():
-        model = model.transform(InferShapes())
     source = graph.inputs[0]
-    constants = {t.name for t in model.graph.initializer}
-    feed_name = next(i.name for i in model.graph.input if i.name not in constants)
-    known = {feed_name, *model.get_all_tensor_names()}
+    with _refusals(onnx_path):
+        file = with_shapes(onnx.load(onnx_path))
+        exact = needs_exact_sums(file)
+        model = ModelWrapper(exact_sums(file) if exact else file)
+        if not model.check_all_tensor_shapes_specified():
+            model = model.transform(InferShapes())
+        constants = {t.name for t in model.graph.initializer}
+        feed_name = next(i.name for i in model.graph.input if i.name not in constants)
+        known = {feed_name, *model.get_all_tensor_names()}
+        shape = model.get_tensor_shape(feed_name)
     missing = [pair.other for pair in pairs if pair.other not in known]
     wanted = [1, *graph.tensors[source].shape]
-    shape = model.get_tensor_shape(feed_name)
     if missing or shape not in (wanted, wanted[:2] if wanted[2:] == [1, 1] else wanted):
         what = f"has no tensor '{missing[0]}'" if missing else f"its input is not {wanted}"
         raise GraphError(f"{onnx_path}: {what}; this graph was lowered from another file")
@@ -139,7 +141,8 @@ def against_qonnx(
     for number, image in enumerate(images):
         image = np.asarray(image)
         feed = {feed_name: reals(graph, source, image.astype(np.int64)).reshape(shape)}
-        found = execute_onnx(model, feed, return_full_exec_context=True)
+        with _refusals(onnx_path):
+            found = execute_onnx(model, feed, return_full_exec_context=True)
         integers = interp.run(graph, {source: image}, keep=True)
         for pair in pairs:
             try:
@@ -151,6 +154,20 @@ def against_qonnx(
         "images": len(images), "tensors": len(pairs), "mismatches": 0, "values": values,
         "exact_sums": int(exact),
     }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _refusals(onnx_path: Path) -> Iterator[None]:
+    """A file that qonnx or onnxruntime refuses: they raise anything, Exception itself included."""
+    try:
+        yield
+    except HwflowError:
+        raise
+    except Exception as error:
+        raise VerifyError(
+            f"{onnx_path}: the qonnx executor cannot run this file ({str(error)[:500]}); "
+            "check it with onnx.checker and export it again"
+        ) from error
 
 
 def _counterparts(graph: Graph) -> list[Pair]:
