@@ -152,6 +152,11 @@ class Comparison:
 
 def load(path: Path) -> Run:
     """A run: its folder, its report.json, what `report read` wrote, or a baseline."""
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: there is no such run or baseline; `hwflow build` makes a run, "
+            "`hwflow compare FILE RUN --update-baseline` a baseline"
+        )
     file = path if path.is_file() or path.suffix == ".json" else path / "report.json"
     if baseline.is_one(file):
         return Run(str(path), baseline.read(file))
@@ -263,7 +268,8 @@ def _absent(name: str, report: Report) -> Number:
     elif name.startswith("seconds"):
         why = "it holds no times" if not report.stages else "the stage was not run"
     else:
-        why = report.resources.reason or "its tool counts no such cells"
+        read = report.resources.kind is not None
+        why = "its tool counts no such cells" if read else str(report.resources.reason)
     return Number(None, reason=why)
 
 
