@@ -214,12 +214,12 @@ module engine_axi #(
       .a_tag, .b_tag
   );
 
-  // The core's reset after a failed frame clears its tags; the register keeps them
+  // The core's reset after a failed frame clears its tags; the register keeps those of the frame
   always_ff @(posedge clk) begin
     if (rst) begin
       a_seen_q <= '0;
       b_seen_q <= '0;
-    end else if (!core_rst) begin
+    end else if (busy && !stop) begin
       a_seen_q <= a_tag;
       b_seen_q <= b_tag;
     end
