@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sources behind one function: `trees` (default), `voc:PATH`, `digits[:SCENES]`."""
+"""Data sources behind one function: `trees` (default), `voc:PATH`, `digits[:SCENES]`.
+
+`mnist` is fetched here too; its images have classes and no boxes: `mnist.load` reads it.
+"""
 
 from pathlib import Path
 
-from hwflow.data import digits, trees, voc
+from hwflow.data import digits, mnist, trees, voc
 from hwflow.data.dataset import Dataset, Scene
 from hwflow.errors import DataError
 
@@ -22,6 +25,8 @@ def get(spec: str, cache: Path | None = None) -> Path | None:
     kind, path = _parse(spec)
     if kind == "trees":
         return trees.get(cache or default_cache())
+    if kind == "mnist":
+        return mnist.get(cache or default_cache())
     return Path(path) if kind == "voc" else None
 
 
@@ -32,6 +37,8 @@ def load(spec: str, split: str, size: int, cache: Path | None = None) -> Dataset
     takes its place.
     """
     kind, argument = _parse(spec)
+    if kind == "mnist":
+        raise DataError("mnist has no boxes, a detector cannot use it; use trees, voc:PATH, digits")
     if split not in SPLITS:
         raise DataError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
     if size <= 0 or size % 32:
@@ -47,6 +54,7 @@ def _parse(spec: str) -> tuple[str, str]:
     kind, colon, argument = spec.partition(":")
     known = {
         "trees": not colon,
+        "mnist": not colon,
         "voc": bool(argument),
         "digits": not colon or argument.isdecimal(),
     }

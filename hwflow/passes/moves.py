@@ -53,7 +53,7 @@ def _merged(first: RearrangeAttrs, second: RearrangeAttrs) -> RearrangeAttrs | N
 def flatten_into_dense(graph: Graph) -> Graph:
     """A dense layer behind a flatten becomes a convolution over the whole map, because then
     nothing has to be moved."""
-    nodes, constants = [], dict(graph.constants)
+    nodes, constants, meta = [], dict(graph.constants), dict(graph.meta)
     for node in graph.nodes:
         before = graph.producer(node.inputs[0]) if node.op == "real_conv" else None
         if before is not None and _flattens(graph, before) and _dense(node):
@@ -61,13 +61,16 @@ def flatten_into_dense(graph: Graph) -> Graph:
             weight = graph.const(node, "weight")
             key = f"{node.name}.weight.map"
             constants[key] = np.ascontiguousarray(weight.reshape(-1, c, h, w))
+            if f"onnx.{before.output}" in meta:  # the same values, in another shape
+                meta.setdefault(f"onnx.{before.inputs[0]}", meta[f"onnx.{before.output}"])
             attrs = RealConv2dAttrs(
                 (h, w), (1, 1), (0, 0, 0, 0), (1, 1), 1, node.attrs.weight_bits
             )
             consts = {**node.consts, "weight": key}
             node = Node(node.name, "real_conv2d", before.inputs, node.output, attrs, consts)
         nodes.append(node)
-    return graph.rebuilt(nodes=drop_dead(nodes, graph.outputs), constants=constants)
+    kept = drop_dead(nodes, graph.outputs)
+    return graph.rebuilt(nodes=kept, constants=constants, meta=meta)
 
 
 def _flattens(graph: Graph, node: Node) -> bool:
