@@ -6,9 +6,10 @@
 //
 // Multipliers are LUTs: a weight is two digits of -2..2, so a product is the sum of two multiplexed
 // copies of the pixel. Copies are negated by inverting them, and one is to be added: for high digits
-// it is a carry; for low ones it is the same in all lanes and goes into base.
+// it is a carry; for low ones it is the same in all lanes and goes into base. No register waits for
+// valid: taps that stand still move nothing behind them.
 //
-// Latency DW_LAT = 3 from valid to out_valid, one a cycle. About 4.7k LUT, 2.7k FF, no DSP.
+// Latency DW_LAT = 3 from valid to out_valid, one a cycle. About 4.7k LUT, 2.8k FF, no DSP.
 `default_nettype none
 
 module dw_lanes (
@@ -105,19 +106,17 @@ module dw_lanes (
       // The lowest bit only makes the carry: a sum of two numbers is one LUT a bit
       assign sum = {{2{low[PART_W-1]}}, low[PART_W-1:2], 1'b1} + {high, neg_q[t]};
       always_ff @(posedge clk) begin
-        if (valid) prod_q[t] <= {sum[PART_W:1], low[1:0]};
+        prod_q[t] <= {sum[PART_W:1], low[1:0]};
       end
       logic unused;
       assign unused = &{1'b0, sum[0]};
     end
 
     always_ff @(posedge clk) begin
-      if (valid1_q) begin
-        for (int unsigned i = 0; i < 3; i++) begin
-          row_q[i] <= ROW_W'(prod_q[3*i]) + ROW_W'(prod_q[3*i+1]) + ROW_W'(prod_q[3*i+2]);
-        end
+      for (int unsigned i = 0; i < 3; i++) begin
+        row_q[i] <= ROW_W'(prod_q[3*i]) + ROW_W'(prod_q[3*i+1]) + ROW_W'(prod_q[3*i+2]);
       end
-      if (valid2_q) acc_q <= LANE_W'(row_q[0]) + LANE_W'(row_q[1]) + LANE_W'(row_q[2]);
+      acc_q <= LANE_W'(row_q[0]) + LANE_W'(row_q[1]) + LANE_W'(row_q[2]);
     end
 
     assign acc[x] = acc_q;

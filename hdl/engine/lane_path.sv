@@ -66,9 +66,11 @@ module lane_path (
   );
 
   logic [15:0][7:0] best, middle;
+  logic [15:0] peak;
   row_max u_max (
-      .clk, .rst, .in_signed(mode.in_signed), .row_valid, .row, .valid, .above, .below,
-      .best, .center(middle)
+      .clk, .in_signed(mode.in_signed), .row_valid(row_valid && mode.max_mode), .row,
+      .above, .below,
+      .best, .center(middle), .peak
   );
 
   logic half_q;
@@ -93,9 +95,9 @@ module lane_path (
   always_ff @(posedge clk) begin
     if (rst) lanes_valid <= 1'b0;
     else lanes_valid <= sum_valid && to_peak;
+    peak_mask <= peak;
     for (int unsigned x = 0; x < LANES; x++) begin
       center[x] <= {mode.in_signed && middle[x][7], middle[x]};
-      peak_mask[x] <= middle[x] == best[x];
     end
   end
 

@@ -4,7 +4,7 @@
 // pixel[x] = clamp(round_half_even((acc[x] + base) / 2**(shift - 7))), one word a cycle. With
 // `narrow` lanes 0-7 count: a result without `half` waits, and the next one with `half` makes the
 // word with it, the first in pixels 0-7. Latency REQUANT_LAT + 1 = 6 from valid (of the later half)
-// to wb_valid. Resources: 16 x requant, about 250 FF more.
+// to wb_valid. Resources: about 2.1k LUT, 1.6k FF, nearly all in 16 x requant.
 `default_nettype none
 
 module lane_write (
