@@ -4,8 +4,8 @@
 // acc[x] + base = sum over (i, j) of weight[3i + j] * taps[i][j][x] + bias. The weights come one
 // cycle before their taps. in_signed: the taps are int8, else uint8; constant during an operation.
 //
-// Multipliers are LUTs: a weight is two digits of -2..2, so a product is the sum of two multiplexed
-// copies of the pixel. Copies are negated by inverting them, and one is to be added: for high digits
+// Multipliers are LUTs: a weight is two digits of -2..2, so a product is the sum of two
+// multiplexed copies of the pixel. Copies are negated by inverting them, and one is to be added: for high digits
 // it is a carry; for low ones it is the same in all lanes and goes into base. No register waits for
 // valid: taps that stand still move nothing behind them.
 //
@@ -16,8 +16,8 @@ module dw_lanes (
     input  wire logic                                                  clk,
     input  wire logic                                                  rst,
     input  wire logic                                                  in_signed,
-    // in
-    input  wire logic        [                                   35:0] weights,  // tap (0, 0) lowest
+    // in; the weight of tap (0, 0) is the lowest
+    input  wire logic        [                                   35:0] weights,
     input  wire logic                                                  valid,
     input  wire logic        [2:0][2:0][engine_pkg::LANES-1:0][   7:0] taps,
     input  wire logic        [                 engine_pkg::BIAS_W-1:0] bias,
