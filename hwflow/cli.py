@@ -39,7 +39,7 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
-Config = Annotated[str | None, typer.Option("--config", "-c", help="a to e; default b.")]
+Config = Annotated[str | None, typer.Option("--config", "-c", help="a to g; default b.")]
 Spec = Annotated[str, typer.Option("--data", help="trees, voc:PATH or digits[:SCENES].")]
 Cache = Annotated[
     Path | None, typer.Option("--cache", help="Where downloads are kept; default ~/.cache/hwflow.")

@@ -29,6 +29,8 @@ CONFIGS = {
     "c": (512, 1, False),
     "d": (512, 2, False),
     "e": (512, 2, True),
+    "f": (512, 1, True),
+    "g": (256, 2, True),
 }
 
 
@@ -116,7 +118,7 @@ class CalibratedBuilder(GraphBuilder):
 def random_codenet_graph(
     config: str, classes: int, seed: int, size: int | None = None, k: int = 100
 ) -> Graph:
-    """CoDeNet of configuration a to e with random weights, lowered, with peaks.
+    """CoDeNet of configuration a to g with random weights, lowered, with peaks.
 
     `size` replaces the configuration's input side (a multiple of 32). Requantisers are calibrated
     on one random image, so that activations neither saturate nor vanish and dilations spread.

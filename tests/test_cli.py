@@ -54,7 +54,7 @@ def test_no_command_shows_help(tmp_path: Path) -> None:
     [
         (["build", "resnet"], ["model 'resnet' is not known", "codenet"]),
         (["build", "codenet", "--board", "zedboard"], ["board 'zedboard'", "pynq-z2"]),
-        (["build", "codenet", "--config", "z"], ["--config 'z'", "a, b, c, d, e"]),
+        (["build", "codenet", "--config", "z"], ["--config 'z'", "a, b, c, d, e, f, g"]),
         (["build", "codenet", "--until", "lunch"], ["--until 'lunch'", "verify, hls, rtl"]),
         (["build", "codenet", "--require", "money"], ["--require 'money'", "bitstream"]),
         (["build", "codenet", "--data", "cats"], ["--data 'cats'", "voc:PATH"]),

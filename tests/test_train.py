@@ -343,7 +343,7 @@ def test_learns(tmp_path: Path) -> None:
         ({"qat_crops": (Crops(64, 4, 1.0, (1.2, 0.8)),)}, "scale"),
         ({"save_every": 0}, "save_every"),
         ({"device": "tpu"}, "auto, cpu or cuda"),
-        ({"config": "z"}, "a, b, c, d, e"),
+        ({"config": "z"}, "a, b, c, d, e, f, g"),
     ],
 )
 def test_bad_options(tmp_path: Path, changes: dict, message: str) -> None:

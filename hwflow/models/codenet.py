@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hwflow.errors import ConfigError, DataError
+from hwflow.models import shapes
 from hwflow.models.layers import (
     ConvUnit,
     DeformDw,
@@ -30,49 +31,26 @@ from hwflow.models.layers import (
     plain,
     quant_act,
 )
+from hwflow.models.shapes import (
+    DECODER_CHANNELS,
+    HEAD_CHANNELS,
+    LAYER4_CHANNELS,
+    PAPER_CLASSES,
+    STAGE_CHANNELS,
+    STAGE_UNITS,
+    STEM_CHANNELS,
+    CodenetConfig,
+)
 
-STAGE_UNITS = (4, 8, 4)
-STAGE_CHANNELS = {1: (116, 232, 464), 2: (244, 488, 976)}
-LAYER4_CHANNELS = {1: 1024, 2: 2153}
-STEM_CHANNELS = 24
-DECODER_CHANNELS = (256, 128, 64)
-HEAD_CHANNELS = 64
 HM_BIAS = -2.19
 STRIDE = 32
 FORMAT = 1
 MOST_CLASSES = 10_000
 
 
-@dataclass(frozen=True)
-class CodenetConfig:
-    """One configuration: input side in pixels, width multiple, form of layer 0, classes.
-
-    plain_dw replaces the decoder's deformable depthwise layers by plain 3x3 ones (ablation).
-    """
-
-    name: str
-    input_size: int
-    width: int
-    layer0: str
-    classes: int
-    plain_dw: bool = False
-
-
-def config(name: str, classes: int = 20, plain_dw: bool = False) -> CodenetConfig:
-    """The configuration "a" to "e"; raises ConfigError for another name."""
-    table = {
-        "a": (256, 1, "s4"),
-        "b": (256, 1, "s2pool"),
-        "c": (512, 1, "s4"),
-        "d": (512, 2, "s4"),
-        "e": (512, 2, "s2pool"),
-    }
-    if name not in table:
-        raise ConfigError(f"unknown CoDeNet configuration {name!r}: choose one of a, b, c, d, e")
-    if classes < 1:
-        raise ConfigError(f"CoDeNet needs at least one class, not {classes}")
-    size, width, layer0 = table[name]
-    return CodenetConfig(name, size, width, layer0, classes, plain_dw)
+def config(name: str, classes: int = PAPER_CLASSES, plain_dw: bool = False) -> CodenetConfig:
+    """A configuration of hwflow/models/shapes.py; raises ConfigError for another name."""
+    return shapes.codenet(name, classes, plain_dw)
 
 
 class Branch1(nn.Module):
@@ -297,7 +275,7 @@ def load_checkpoint(path: Path) -> tuple[CoDeNet, dict]:
                             f"{rule} of format {FORMAT}")
         cfg = CodenetConfig(**header["config"])
         if cfg != config(cfg.name, cfg.classes, cfg.plain_dw) or cfg.classes > MOST_CLASSES:
-            raise DataError(f"{path}: {rule}: {cfg} is none of the configurations a to e")
+            raise DataError(f"{path}: {rule}: {cfg} is none of the configurations a to g")
         if not isinstance(header["meta"], dict):
             raise DataError(f"{path}: {rule}: its meta is no table")
         model = CoDeNet(cfg)

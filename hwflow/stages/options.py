@@ -10,8 +10,9 @@ from pathlib import Path
 
 from hwflow import boards, resources
 from hwflow.errors import ConfigError
+from hwflow.models import shapes
 
-CONFIGS = ("a", "b", "c", "d", "e")
+CONFIGS = tuple(shapes.CODENET)
 DEFAULT_CONFIG = "b"
 REQUIRABLE = ("bitstream", "hls", "rtl")
 SEEDS = 2**32
