@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from PIL import Image
 from rich.console import Console
 
@@ -213,6 +214,33 @@ def test_two_tracks_that_overlap() -> None:
     assert line.unplaced == 1
     assert line.width == 50.0  # of the drawing, which another run fills
     assert (line.tracks[1].bars[1].x, line.tracks[1].bars[1].width) == (27.5, 12.5)
+
+
+def test_a_layer_in_turns_is_drawn_turn_by_turn() -> None:
+    """A layer made piece by piece leaves its queue to others in between."""
+    rows = [layer("a", "pw", 30, 0, end_cycle=80, spans=[[0, 10], [40, 50], [70, 80]]),
+            layer("b", "pw", 30, 10, end_cycle=40, spans=[[10, 40]]),
+            layer("c", "dw", 50, 0, end_cycle=100, spans=[[0, 20], [70, 100]])]
+    line = figures.timeline(rows, 100, None)
+    array, lanes = line.tracks
+    assert [(bar.name, bar.x, bar.width) for bar in array.bars] == [
+        ("a", 0, 10), ("a", 40, 10), ("a", 70, 10), ("b", 10, 30)]
+    assert (array.busy, array.layers, lanes.busy, lanes.layers) == (60, 2, 50, 1)
+    assert line.overlap == 30  # cycles 0 to 20 and 70 to 80
+    assert "one of 3 turns" in array.bars[0].tip
+    assert "turns" not in array.bars[3].tip
+    close = [layer("a", "pw", 9_999, 0, end_cycle=10_000, spans=[[0, 5_000], [5_001, 10_000]])]
+    assert len(figures.timeline(close, 10_000, None).tracks[0].bars) == 1  # nobody sees the gap
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [([[0, 50], [40, 80]], "no turns"), ([[0, 50], [80, 60]], "no turns"), ([[0]], "no turns"),
+     ([], "no turns"), ([[0, 70]], "end_cycle 80"), ([[5, 80]], "start_cycle is 0")],
+)
+def test_turns_that_cannot_be(spans: list[list[int]], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        layer("a", "pw", 60, 0, end_cycle=80, spans=spans)
 
 
 def test_roofline_places() -> None:

@@ -27,6 +27,7 @@ FOUND, TRUTH = "#00e676", "#ffffff"
 SIDE_PX = 768  # of a picture with boxes drawn in, about
 SCORE, MOST = 0.3, 10
 COSTLIEST, CHANGED = 12, 12
+FINEST = 4000  # parts of a timeline that can be told from each other, enlarged
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Track:
-    """One queue of the engine, and the share of the frame it is busy, in percent."""
+    """One queue of the engine, and the share of the frame it is busy, in percent.
+
+    A bar is one turn of one of the `layers`.
+    """
 
     name: str
     bars: tuple[Bar, ...]
     busy: float
+    layers: int
 
 
 @dataclass(frozen=True)
@@ -275,8 +280,8 @@ def timeline(
     if placed:
         queues: dict[str, list[tuple[int, int, Layer]]] = {queue: [] for queue in QUEUES}
         for layer in placed:
-            start, end = layer.start_cycle or 0, layer.end_cycle or 0
-            queues[str(layer.queue)].append((start, end, layer))
+            turns = layer.spans or [[layer.start_cycle or 0, layer.end_cycle or 0]]
+            queues[str(layer.queue)] += [(start, end, layer) for start, end in turns]
         unplaced = sum(bool(layer.cycles) for layer in layers) - sum(map(_ran, placed))
     else:
         spans, at = [], 0
@@ -288,8 +293,9 @@ def timeline(
     cycles = max([*ends, frame or 0, 1])
     span = max(span, cycles)
     tracks = tuple(
-        Track(name, tuple(_bar(start, end, layer, span) for start, end, layer in spans
-                          if end > start), 100 * _covered(spans) / cycles)
+        Track(name, tuple(_bar(start, end, layer, span) for start, end, layer in
+                          _visible(spans, span / FINEST)), 100 * _covered(spans) / cycles,
+              len({layer.name for start, end, layer in spans if end > start}))
         for name, spans in queues.items()
     )
     overlap = None
@@ -304,15 +310,30 @@ def timeline(
     return Timeline(tracks, ticks, shares(layers), cycles, 100 * cycles / span, overlap, unplaced)
 
 
+def _visible(
+    spans: Iterable[tuple[int, int, Layer]], gap: float
+) -> list[tuple[int, int, Layer]]:
+    """Turns that are not empty; those of a layer with less than `gap` cycles between are one."""
+    found: list[tuple[int, int, Layer]] = []
+    for start, end, layer in spans:
+        if end <= start:
+            continue
+        if found and found[-1][2] is layer and start - found[-1][1] < gap:
+            start = found.pop()[0]
+        found.append((start, end, layer))
+    return found
+
+
 def _ran(layer: Layer) -> bool:
     return bool(layer.cycles)
 
 
 def _bar(start: int, end: int, layer: Layer, span: int) -> Bar:
     lost = layer.cycles - layer.ideal_cycles
+    turns = f" (one of {len(layer.spans)} turns)" if layer.spans and len(layer.spans) > 1 else ""
     tip = (
-        f"{layer.name} ({layer.op}): cycles {start:,} to {end:,}, {layer.cycles:,} measured, "
-        f"{layer.ideal_cycles:,} ideal, {lost:,} lost"
+        f"{layer.name} ({layer.op}): cycles {start:,} to {end:,}{turns}, {layer.cycles:,} "
+        f"measured, {layer.ideal_cycles:,} ideal, {lost:,} lost"
     )
     return Bar(100 * start / span, 100 * (end - start) / span, layer.name, style(layer.op), tip)
 

@@ -141,7 +141,8 @@ class Layer(_Strict):
 
     An engine with two queues runs layers at the same time: then `queue` says which one ran the
     layer, and `start_cycle` and `end_cycle` (the first cycle after it) when, counted from the start
-    of the frame. All three are given, or none.
+    of the frame. All three are given, or none. A layer that is made piece by piece runs in turns
+    with others: `spans` are its turns, [first cycle, cycle after the last] each, in order.
     """
 
     name: str
@@ -153,6 +154,21 @@ class Layer(_Strict):
     queue: Literal["array", "lanes"] | None = None
     start_cycle: NonNegativeInt | None = None
     end_cycle: NonNegativeInt | None = None
+    spans: list[list[NonNegativeInt]] | None = None
+
+    @model_validator(mode="after")
+    def _turns_in_order(self) -> Self:
+        if self.spans is None:
+            return self
+        cycles = [cycle for span in self.spans for cycle in span]
+        if not cycles or any(len(span) != 2 for span in self.spans) or cycles != sorted(cycles):
+            raise ValueError(f"layer {self.name}: spans are no turns one after the other")
+        if (cycles[0], cycles[-1]) != (self.start_cycle, self.end_cycle):
+            raise ValueError(
+                f"layer {self.name}: spans from {cycles[0]} to {cycles[-1]}, but start_cycle is "
+                f"{self.start_cycle} and end_cycle {self.end_cycle}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _placed_or_not(self) -> Self:
@@ -173,6 +189,8 @@ class Layer(_Strict):
         if self.queue is None:
             for name in ("queue", "start_cycle", "end_cycle"):
                 written.pop(name, None)
+        if self.spans is None:
+            written.pop("spans", None)
         return written
 
 

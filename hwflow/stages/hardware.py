@@ -229,7 +229,7 @@ def layer_rows(
     """One row a node in the order in which they began: cycles, place in time, DDR traffic.
 
     The traffic is that of the program: its descriptors, weights and records, the words of LOAD and
-    STORE, and 16 bytes for each candidate.
+    STORE, and 16 bytes for each candidate. A layer made in pieces has several turns (`spans`).
     """
     nodes = {node.name: node for node in graph.nodes}
     spans = {tag: (start, end) for tag, _, start, end in frame.spans}
@@ -244,8 +244,13 @@ def layer_rows(
                 "cycles": 0, "ideal_cycles": 0,
                 "macs": graph.macs(nodes[step.node]) if step.node in nodes else 0,
                 "ddr_bytes": 0, "queue": step.queue, "start_cycle": start, "end_cycle": end,
+                "spans": [[start, end]],
             },
         )
+        if start <= row["spans"][-1][1]:
+            row["spans"][-1][1] = max(row["spans"][-1][1], end)
+        else:
+            row["spans"].append([start, end])
         row["cycles"] += end - start
         row["ideal_cycles"] += step.ideal_cycles
         row["ddr_bytes"] += step.ddr_bytes
