@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from PIL import Image
+from pydantic import ValidationError
 from rich.console import Console
 
 from hwflow.errors import ConfigError
