@@ -4,10 +4,10 @@
 // acc[x] + base = sum over (i, j) of weight[3i + j] * taps[i][j][x] + bias. The weights come one
 // cycle before their taps. in_signed: the taps are int8, else uint8; constant during an operation.
 //
-// Multipliers are LUTs: a weight is two digits of -2..2, so a product is the sum of two
-// multiplexed copies of the pixel. Copies are negated by inverting them, and one is to be added: for
-// high digits it is a carry; for low ones it is the same in all lanes and goes into base. No register waits for
-// valid: taps that stand still move nothing behind them.
+// Multipliers are LUTs: a weight is two digits of -2..2, so a product is the sum of two multiplexed
+// copies of the pixel. Copies are negated by inverting them, and one is to be added: for high
+// digits it is a carry; for low ones it is the same in all lanes and goes into base. No register
+// waits for valid: taps that stand still move nothing behind them.
 //
 // Latency DW_LAT = 3 from valid to out_valid, one a cycle. About 4.7k LUT, 2.8k FF, no DSP.
 `default_nettype none
