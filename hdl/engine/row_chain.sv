@@ -2,9 +2,9 @@
 // The rows of one column of words, one entered a cycle at most, and the nine taps of its centre.
 //
 // Positions +7..-7: the row at p came p entries after the centre. Every entry moves all by one;
-// with reach7 it enters at +7, else at +1. When an entry with `emit` has come to 0, lane x, tap (i,
-// j) is pixel x + (j-1) d of the row at -(i-1) d, d = dil[x] of that entry (1 without reach7); with
-// stride2 pixel 2x + (j-1) of the row at 1 - i. Pixels beside the map are the fill from the moment
+// with reach7 it enters at +7, else at +1. When an entry with `emit` has come to 0, lane x, tap
+// (i, j) is pixel x + (j-1) d of the row at (i-1) d, d = dil[x] of that entry (1 without reach7); with
+// stride2 pixel 2x + (j-1) of the row at i - 1. Pixels beside the map are the fill from the moment
 // they enter; rows above and below it (the row's v against d) are replaced by 0 in `taps`, and
 // `above`, `below` say so for d = 1. Pixels come from the window as in docs/engine.md, "Geometry";
 // a row of pixels -7..22 is kept, and at +1, 0, -1 the taps of d = 1, so that strided rows need no
