@@ -98,7 +98,7 @@ class Bands:
         out = self.outs[chain.name]
         signed = int_type(s.graph.tensors[node.output]).signed
         total = len(out.planes)
-        some = OUT_TILES * isa.TILE_OC if out.planes[0].addr == IN_DDR else total
+        some = OUT_TILES * s.encoder.params.columns if out.planes[0].addr == IN_DDR else total
         for first in range(0, total, some):
             part = range(first, min(first + some, total))
             dst = s.target(out, part, rows, self.outputs, chain.after)

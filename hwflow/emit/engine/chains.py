@@ -122,17 +122,18 @@ def aligned(view: View, rows: tuple[int, int]) -> tuple[int, int]:
 
 
 def plans(
-    graph: Graph, chains: list[Chain], x: View, far_in: int, apart: frozenset[str]
-) -> list[Plan]:
+    graph: Graph, chains: list[Chain], x: View, far_in: int, apart: frozenset[str],
+    columns: int = isa.TILE_OC,
+) -> list[Plan]:  # fmt: skip
     """Ways to cut chains that read one map, the fastest by a simple estimate first.
 
-    far_in: channels of x that come from DDR; apart: maps that go there.
+    far_in: channels of x that come from DDR; apart: maps that go there; columns: of the array.
     """
     _, height, width = graph.tensors[chains[0].middle.output].shape
     channels = max(graph.tensors[chain.middle.output].shape[0] for chain in chains)
     step = 2 if width == 8 else 1
-    tiles = -(-channels // isa.TILE_OC)
-    chunks = sorted({isa.TILE_OC * -(-tiles // n) for n in (1, 2, 3, 4, 6, tiles)})
+    tiles = -(-channels // columns)
+    chunks = sorted({columns * -(-tiles // n) for n in (1, 2, 3, 4, 6, tiles)})
     if not far_in and not any(chain.before for chain in chains):
         chunks = chunks[-1:]
     counts = {len(bands_of(height, n, step)) for n in range(1, height // step + 1)}
@@ -145,14 +146,14 @@ def plans(
                 for depth in (2, 1) if count > 1 else (1,):
                     for ahead in (2, 1) if far_in and count > 1 else (1,):
                         plan = Plan(len(bands), chunk, whole, depth, ahead, 0.0)
-                        cost = _cost(graph, chains, x, bands, plan, far_in, apart)
+                        cost = _cost(graph, chains, x, bands, plan, far_in, apart, columns)
                         found.append(dataclasses.replace(plan, cost=cost))
     return sorted(found, key=lambda plan: plan.cost)
 
 
 def _cost(
     graph: Graph, chains: list[Chain], x: View, bands: list[tuple[int, int]], plan: Plan,
-    far_in: int, apart: frozenset[str],
+    far_in: int, apart: frozenset[str], columns: int,
 ) -> float:  # fmt: skip
     """Cycles of both queues side by side, and what one has to wait for the other."""
     array = lanes = waits = 0.0
@@ -171,11 +172,11 @@ def _cost(
             load = max(load, far_in * words * 16 / 7 + 2 * TRANSFER_CYCLES if far_in else 0.0)
             if chain.before and not (plan.whole and index):
                 array += _conv_cycles(
-                    graph, chain.before, view.words if plan.whole else words, parts
+                    graph, chain.before, view.words if plan.whole else words, parts, columns
                 )
             groups = (rows[1] - rows[0]) * width // isa.LANES
             if chain.after:
-                behind += _conv_cycles(graph, chain.after, groups, 1)
+                behind += _conv_cycles(graph, chain.after, groups, 1, columns)
             if chain.last.output in apart:
                 lanes += graph.tensors[chain.last.output].shape[0] * groups * 16 / 7
             if index == 0 or (plan.depth == 1 and plan.bands > 1):
@@ -188,12 +189,12 @@ def _cost(
     return max(array, lanes) + waits
 
 
-def _conv_cycles(graph: Graph, node: Node, groups: int, parts: int) -> float:
+def _conv_cycles(graph: Graph, node: Node, groups: int, parts: int, columns: int) -> float:
     out = graph.tensors[node.output].shape[0]
-    tiles, rest = divmod(out, isa.TILE_OC)
-    work = tiles + (0 if not rest else 0.5 if rest <= isa.TILE_OC // 2 else 1)
+    tiles, rest = divmod(out, columns)
+    work = tiles + (0 if not rest else 0.5 if rest <= columns // 2 else 1)
     k_words = graph.tensors[node.inputs[0]].shape[0]
-    return work * (16 + groups * array_cycles(k_words, isa.TILE_OC)) + parts * CONV_CYCLES
+    return work * (16 + groups * array_cycles(k_words, columns)) + parts * CONV_CYCLES
 
 
 def readers_of(graph: Graph, tensor: str) -> list[Node]:

@@ -19,7 +19,6 @@ from hwflow.emit.engine.operation import (
 from hwflow.emit.engine.planes import View
 from hwflow.emit.engine.program import (
     ACC_BITS,
-    ARRAY_MACS,
     CONV_CYCLES,
     DW_MACS,
     LANE_CYCLES,
@@ -32,7 +31,6 @@ from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
 from hwflow.ops.types import int_type
 
-PAIR_OC = isa.TILE_OC // 2  # most channels of a tile that works on two groups at once
 REACH = {"DW": 1, "POOL": 1, "DDW": 7}  # rows above and below the centre
 
 
@@ -96,7 +94,8 @@ class Encoder:
         A last tile of few channels becomes an operation of its own that takes two groups at once.
         """
         wide = int(np.abs(weights).max(initial=0)) > 7
-        per_tile = isa.TILE_OC // 2 if wide else isa.TILE_OC
+        most = self.params.columns
+        per_tile = most // 2 if wide else most
         if isa.HEADER_WORDS + len(columns) + RING_SLACK > self.params.stream_words:
             raise ResourceError(
                 f"{node.name}: {len(columns)} weight words do not fit the engine's stream ring of "
@@ -105,7 +104,7 @@ class Encoder:
         rest = len(channels) % per_tile
         saved = groups // 2 * array_cycles(len(columns), rest) if rest else 0
         pair = (
-            not wide and geometry is None and 0 < rest <= PAIR_OC and groups % 2 == 0
+            not wide and geometry is None and 0 < rest <= most // 2 and groups % 2 == 0
             and (saved > 2 * CONV_CYCLES or rest == len(channels))
         )  # fmt: skip
         cut = len(channels) - rest if pair else len(channels)
@@ -127,12 +126,13 @@ class Encoder:
             }  # fmt: skip
             smap = np.arange(0 if smap_base is None else groups) + SMAP_PLACE + (smap_base or 0)
             macs = macs_per_channel * (last - first)
+            rate = self.params.array_macs // (2 if wide else 1)
             self.operations.append(
                 Operation(
                     "CONV", node.name, fields, payload, reads,
                     places(runs(dst[some], groups), smap), node.output, tuple(channels[some]),
                     tuple(dst[some]), first_word, groups, macs,
-                    -(-macs // (ARRAY_MACS // (2 if wide else 1))), cycles + CONV_CYCLES,
+                    -(-macs // rate), cycles + CONV_CYCLES,
                 )
             )
 
@@ -141,7 +141,17 @@ class Encoder:
         channels: Sequence[int], dst: Sequence[int], groups: int, wide: bool, paired: bool,
     ) -> tuple[bytes, int]:  # fmt: skip
         """Headers and weight words of all tiles, and the cycles they take."""
-        per_tile, bits = (isa.TILE_OC // 2, 8) if wide else (isa.TILE_OC, 4)
+        bits = 8 if wide else 4
+        per_tile = self.params.columns * 4 // bits
+        sizes = [len(channels[n : n + per_tile]) for n in range(0, len(channels), per_tile)]
+        turns = groups // 2 if paired else groups
+        drained = [2 * size if paired else size for size in sizes]
+        cycles = sum(16 + turns * array_cycles(len(columns), count) for count in drained)
+        if self.params.columns != isa.TILE_OC:  # no stream is defined for it: only its length
+            self.records(node, channels, dst)
+            length = self.params.tile_header_words
+            length += len(columns) * self.params.weight_stream_words
+            return bytes(len(sizes) * length * isa.WORD_BITS // 8), cycles
         spots = np.zeros(len(columns), np.uint32)
         fields = isa.WEIGHT_WORD
         for index, (plane, *taps) in enumerate(columns):
@@ -149,17 +159,15 @@ class Encoder:
             for name, value in zip(("tap_i", "tap_j", "half"), taps, strict=True):
                 spots[index] |= np.uint32(value << (fields[name].lsb - fields["plane"].lsb))
         records = self.records(node, channels, dst)
-        payload, cycles = [], 0
+        payload = []
         for start in range(0, len(channels), per_tile):
             tile = records[start : start + per_tile]
             block = weights[start : start + per_tile].astype(np.int64).T & ((1 << bits) - 1)
             if paired:
                 tile += self.records(node, channels, [addr + 1 for addr in dst])
-                block = np.hstack(
-                    [block, np.zeros((len(columns), PAIR_OC - block.shape[1]), np.int64), block]
-                )
-            count = len(tile)
-            tile += [0] * (isa.TILE_OC - count)
+                unused = np.zeros((len(columns), isa.TILE_OC // 2 - block.shape[1]), np.int64)
+                block = np.hstack([block, unused, block])
+            tile += [0] * (isa.TILE_OC - len(tile))
             payload.append(b"".join(record.to_bytes(8, "little") for record in tile))
             words = np.zeros((len(columns), 16), np.uint8)
             words[:, 12:] = spots.astype("<u4").view(np.uint8).reshape(-1, 4)
@@ -170,8 +178,6 @@ class Encoder:
             else:
                 words[:, :12] = full[:, ::2] | full[:, 1::2] << 4
             payload.append(words.tobytes())
-            turns = groups // 2 if paired else groups
-            cycles += 16 + turns * array_cycles(len(columns), count)
         return b"".join(payload), cycles
 
     def pointwise(

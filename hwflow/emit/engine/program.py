@@ -25,6 +25,22 @@ class EngineParams:
     act_words: int = 28672  # activation memory, words of 16 bytes
     stream_words: int = 4096  # ring of the array's stream, words of 16 bytes
     bytes_per_cycle: float = 7.0  # of the DDR, for the order of the operations
+    columns: int = isa.TILE_OC  # of the array; with another number only the counts are right
+
+    @property
+    def array_macs(self) -> int:
+        """int4 multiplications a cycle in the array."""
+        return isa.LANES * self.columns
+
+    @property
+    def tile_header_words(self) -> int:
+        """Stream words of a tile's channel records, two in a word."""
+        return -(-self.columns // 2)
+
+    @property
+    def weight_stream_words(self) -> int:
+        """Stream words that a weight word of an array so wide takes."""
+        return -(-(4 * self.columns + isa.WEIGHT_WORD["half"].lsb + 2 - 96) // isa.WORD_BITS)
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ class Scheduler:
         out = self.store(node)
         channels, height, width = self.graph.tensors[node.output].shape
         inputs, outputs = Rotation(self.memory), Rotation(self.memory)
-        some = OUT_TILES * isa.TILE_OC if out.planes[0].addr == IN_DDR else channels
+        some = OUT_TILES * self.encoder.params.columns if out.planes[0].addr == IN_DDR else channels
         parts = [range(c, min(c + some, channels)) for c in range(0, channels, some)]
         far = sum(plane.addr == IN_DDR for plane in x.planes)
         step = 2 if width == 8 else 1
@@ -281,7 +281,7 @@ class Scheduler:
         for chain in chains:
             self.check_chain(chain, x)
         far = sum(plane.addr == IN_DDR for plane in x.planes)
-        found = plans(self.graph, chains, x, far, self.apart)
+        found = plans(self.graph, chains, x, far, self.apart, self.encoder.params.columns)
         if len(chains) > 1:
             found = [plan for plan in found if plan.bands > 1]
         best = found[0].cost
@@ -328,7 +328,8 @@ class Scheduler:
                 if chain.after:
                     memory.take(plan.depth * channels, row_words, "trial")
                 if outside:
-                    memory.take(2 * min(OUT_TILES * isa.TILE_OC, out_c), row_words, "trial")
+                    some = OUT_TILES * self.encoder.params.columns
+                    memory.take(2 * min(some, out_c), row_words, "trial")
                 taken = []
                 if chain.before and plan.whole:
                     taken = memory.take(channels, view.words, "trial")
