@@ -24,8 +24,8 @@ from hwflow.sim.runner import Build, build, engine_sources, run
 
 BENCH = Path(__file__).parent / "models" / "core_bench.sv"
 REGION_WORDS = 65536
-# Cycles beside those of docs/engine.md
-CONV_EXTRA = 36
+# Cycles beside those of docs/engine.md; CONV's last tile drains besides
+CONV_EXTRA = 34
 LANES_EXTRA = 42
 Ints = model.Ints
 
@@ -230,8 +230,8 @@ def add_conv(
                 place |= {"tap_i": k // 3, "tap_j": k % 3}
             body.append(isa.pack(isa.WEIGHT_WORD, place, "bench"))
     p.op(
-        "CONV", limit=cycles + CONV_EXTRA, name=f"CONV {ic}->{oc} stride {stride}", reads=planes,
-        makes=outs, smap=to_smap, body=body, groups=groups,
+        "CONV", limit=cycles + CONV_EXTRA + n_oc, name=f"CONV {ic}->{oc} stride {stride}",
+        reads=planes, makes=outs, smap=to_smap, body=body, groups=groups,
         in_signed=int(signed), out_type=isa.OUT_TYPES[out_type],
         stride_log2=step.bit_length() - 1, up=int(up), narrow=int(narrow), in_w=maps.shape[2],
         in_h=height, y0=y0, row_words=max(shape[1] // 16, 1), windowed=int(not linear),
@@ -784,7 +784,7 @@ def test_unknown_opcode(queue: str, simulator: Build, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "cycle"),
-    [(linear_convs, 40), (linear_convs, 3000), (deformable, 2000), (tied_peaks, 1200),
+    [(linear_convs, 40), (linear_convs, 3000), (deformable, 1200), (tied_peaks, 1200),
      (tied_peaks, 1900), (stores, 160), (both_queues, 2500)],
 )
 def test_memory_error_stops(

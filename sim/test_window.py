@@ -56,7 +56,7 @@ def row_request(
     if stride == 4 or (shape.narrow and stride == 2):
         halves = ["low", "high"]
     half = rng.choice(halves)
-    lanes, plane, dil = rng.getrandbits(LANES), rng.getrandbits(16), rng.getrandbits(48)
+    plane = rng.getrandbits(16)
     left, right = int(xo == 0), int(xo == row_words - 1)
     vy = y * stride
 
@@ -71,13 +71,13 @@ def row_request(
     for x in range(LANES):
         row = vy + delta + (stride if shape.narrow and x >= 8 else 0)
         part = {"all": True, "low": x < 8, "high": x >= 8}[half]
-        lane_ok |= int(part and 0 <= row < shape.in_h and lanes >> x & 1) << x
+        lane_ok |= int(part and 0 <= row < shape.in_h) << x
     given = {
         "valid": 1, "plane": plane, "vy": vy, "base8": address(vy) // 8, "at_left": left,
-        "at_right": right, "delta": delta, "half": isa.HALVES[half], "lanes": lanes, "dil": dil,
+        "at_right": right, "delta": delta, "half": isa.HALVES[half],
     }
     wanted = {
-        "valid": 1, "center": center & 0xFFFF, "pre": pixel >> 3 & 1, "dil": dil,
+        "valid": 1, "center": center & 0xFFFF, "pre": pixel >> 3 & 1,
         "lane_ok": lane_ok, "at_right": right, "narrow": shape.narrow, "linear": 0,
         "mode": {1: 1 if shape.up else 0, 2: 2, 4: 3}[stride],
         # the second half of a wide row begins inside of it
@@ -91,13 +91,13 @@ def row_request(
 async def addresses(dut, number):  # noqa: ANN001, ANN201
     """Random rows of a map, beyond its edges too, with gaps and plain words in between."""
     shape, rng = SHAPES[number], random.Random(number)
-    signed, least = number % 2, number // 2 % 2
+    signed, pair = number % 2, number // 2 % 2
     always = {
         "geom": struct(
             GEOM, stride_log2=shape.stride_log2, up=shape.up, narrow=shape.narrow,
             in_w8=shape.in_w // 8, in_h=shape.in_h, in_signed=signed,
         ),
-        "fill_min": least,
+        "pair": pair,
     }  # fmt: skip
     beats, due = [always] * 4, {}
     for _ in range(600):
@@ -107,12 +107,13 @@ async def addresses(dut, number):  # noqa: ANN001, ANN201
             plane, word = rng.getrandbits(16), rng.getrandbits(13)
             beat["request"] = struct(REQUEST, valid=1, linear=1, plane=plane, base8=2 * word)
             due[len(beats) + LATENCY] = {
-                "valid": 1, "linear": 1, "center": (plane + word) & 0xFFFF, "in_signed": signed
+                "valid": 1, "linear": 1, "center": (plane + word) & 0xFFFF, "in_signed": signed,
+                "pair": pair,
             }
         elif kind > 1:
             given, wanted = row_request(shape, rng)
             beat["request"] = struct(REQUEST, **given)
-            due[len(beats) + LATENCY] = {**wanted, "in_signed": signed, "fill_min": least}
+            due[len(beats) + LATENCY] = {**wanted, "in_signed": signed}
         else:
             due[len(beats) + LATENCY] = {"valid": 0}
         beats.append(beat)
@@ -125,8 +126,8 @@ async def addresses(dut, number):  # noqa: ANN001, ANN201
 
 def test_layouts() -> None:
     """The parser of the packages' structs."""
-    assert sum(FETCH.values()) == 1 + 16 + 1 + 2 + 48 + 16 + 6
-    assert next(iter(REQUEST)) == "dil" and REQUEST["dil"] == 48
+    assert sum(FETCH.values()) == 1 + 16 + 1 + 2 + 16 + 6
+    assert next(iter(REQUEST)) == "half" and REQUEST["base8"] == 17
     assert fields(GEOM, struct(GEOM, in_h=5, y0=-1))["y0"] == 1023
     assert pack([1, 2], 4) == 0x21
 
