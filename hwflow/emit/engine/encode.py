@@ -117,12 +117,13 @@ class Encoder:
             )
             tiles = -(-(last - first) // per_tile)
             on_last = last - first - (tiles - 1) * per_tile
+            # The field is as wide as the engine needs; a wider array has no program, only counts.
             fields: Mapping[str, int] = {
                 "groups": groups, "in_signed": int(signed), "out_type": self.out_type(node),
                 "windowed": int(geometry is not None), "w8": int(wide),
                 "to_smap": int(smap_base is not None), "smap_base": smap_base or 0,
                 "k_words": len(columns), "tiles": tiles, "pair": int(paired),
-                "last_oc": 2 * on_last if paired else on_last, **(geometry or {}),
+                "last_oc": (2 * on_last if paired else on_last) % 32, **(geometry or {}),
             }  # fmt: skip
             smap = np.arange(0 if smap_base is None else groups) + SMAP_PLACE + (smap_base or 0)
             macs = macs_per_channel * (last - first)
