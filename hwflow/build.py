@@ -36,11 +36,15 @@ STAMP_VERSION = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage did, in words for people; `skipped` needs a `reason`."""
+    """What a stage did, in words for people; `skipped` and `failed` need a `reason`.
+
+    A stage that failed after a measurement keeps its files, but is made again in the next build.
+    """
 
     made: str
     skipped: bool = False
     reason: str | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,12 @@ def _stage(
             outcome = stage.run(_context(stage, options, out, work, records, view))
         seconds = time.monotonic() - start
         _install(work, out / stage.name, stamp_path)
+        if outcome.failed:
+            with contextlib.suppress(OSError), _logging(log, "a"):
+                LOG.error("%s", outcome.reason)
+            return Record(
+                stage.name, "failed", seconds, outcome.made, outcome.reason, tuple(why), log
+            )
         status = "skipped" if outcome.skipped else "done"
         content = {
             "version": STAMP_VERSION, "parts": parts, "files": _manifest(out / stage.name),

@@ -90,6 +90,9 @@ def build(
     inputs: Annotated[
         Path | None, typer.Option("--inputs", help="npz of vectors to verify a QONNX file with.")
     ] = None,
+    backend: Annotated[
+        str, typer.Option("--backend", help="hwflow, or hls4ml: its C++ against the same integers.")
+    ] = "hwflow",
 ) -> None:
     """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""
     from hwflow import build as runner
@@ -99,7 +102,7 @@ def build(
 
     chosen = options(
         model, board, config, data, checkpoint, seed, tiles, frames, tuple(require or ()),
-        allow_negative_slack, cache, inputs,
+        allow_negative_slack, cache, inputs, backend,
     )
     if until is not None and until not in stages.NAMES:
         raise ConfigError(f"--until {until!r}: stages are {', '.join(stages.NAMES)}")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """hls4ml as second backend: exact on small quantised networks, a clear error on others."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from brevitas.quant.fixed_point import (
 from torch import nn
 
 from hwflow.emit import hls4ml_backend
-from hwflow.errors import GraphError, VerifyError
+from hwflow.errors import GraphError
+from hwflow.report import schema
 
 
 class Pixel(Uint8ActPerTensorFixedPoint):
@@ -80,14 +83,129 @@ def test_small_networks_are_exact(make, shape, out, tmp_path: Path) -> None:  # 
     vectors = export(make(), shape, tmp_path / "net.onnx")
     result = hls4ml_backend.write_and_csim(tmp_path / "net.onnx", tmp_path / "out", vectors)
     assert result.outputs.shape == (24, *out)
-    assert (result.vectors, result.mismatches) == (24, 0)
+    assert np.array_equal(result.outputs, result.expected)
+    assert (result.vectors, result.mismatches, result.first) == (24, 0, None)
+    assert result.values == 24 * np.prod(out)
     assert len(np.unique(result.outputs)) > 20
     assert (result.project / "firmware" / "net.cpp").is_file()
-    # A changed result does not pass the comparison.
-    wrong = result.outputs.copy()
-    wrong[3].flat[2] += 1
-    with pytest.raises(VerifyError, match=r"1 of .* first in vector 3"):
-        hls4ml_backend._compare(result.outputs, wrong, tmp_path / "net.onnx")
+
+
+def ties(path: Path) -> Path:
+    """Three dense layers; the second has a bias of 2**-17, finer than hls4ml's fixed<32,16>.
+
+    Its quantiser's step is 2**-7, its inputs are multiples of 2**-8: an odd one lies on a tie,
+    which the bias tips upwards in the file; hls4ml loses the bias, and the tie goes to even.
+    """
+    arrays: dict[str, object] = {"zero": 0, "eight": 8, "four": 4, "one": 1,
+                                 "fine": 2.0**-8, "coarse": 2.0**-7}
+    nodes = []
+
+    def node(op: str, name: str, *inputs: str, **fields: object) -> str:
+        nodes.append(onnx.helper.make_node(op, list(inputs), [name], name=f"my_{name}", **fields))
+        return name
+
+    def quant(name: str, x: str, scale: str, bits: str, signed: int) -> str:
+        return node("Quant", name, x, scale, "zero", bits, domain="qonnx.custom_op.general",
+                    signed=signed, narrow=0, rounding_mode="ROUND")
+
+    x = quant("pixel", "x", "fine", "eight", 0)
+    for number, (weight, scale) in enumerate(
+        ((np.eye(4, 3), "fine"), (np.eye(3), "coarse"), (np.ones((3, 2)), "coarse")), 1
+    ):
+        arrays[f"w{number}"] = weight
+        weights = quant(f"wq{number}", f"w{number}", "one", "four", 1)
+        x = node("MatMul", f"dense{number}", x, weights)
+        if number == 2:
+            arrays["bias"] = [0, 2.0**-17, 0]
+            x = node("Add", "sum", x, "bias")
+        name = "y" if number == 3 else f"act{number}"
+        x = quant(name, node("Relu", f"relu{number}", x), scale, "eight", 0)
+    graph = onnx.helper.make_graph(
+        nodes, "ties", [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 2])],
+        [onnx.numpy_helper.from_array(np.asarray(a, np.float32), n) for n, a in arrays.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17),
+              onnx.helper.make_opsetid("qonnx.custom_op.general", 2)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+TIED = np.array([[2, 4, 6, 1], [4, 5, 6, 0], [1, 3, 2, 0]], np.float32) / 256
+
+
+def test_a_difference_is_found_in_its_first_layer(tmp_path: Path) -> None:
+    """In vector 1 5/256 + 2**-17 is 2.5 steps and a little: 3 in the file, 2 in hls4ml.
+
+    The sums before that quantiser differ in every vector, also where the outputs are equal.
+    """
+    path = ties(tmp_path / "ties.onnx")
+    result = hls4ml_backend.write_and_csim(path, tmp_path / "out", TIED)
+    assert result.mismatches == 2  # both outputs of vector 1; 3/256 is 1.5 steps, 2 in both
+    first = result.first
+    assert first is not None
+    assert (first.vector, first.channel, first.index) == (0, 1, (1,))
+    assert (first.expected, first.actual) == (4 / 256 + 2**-17, 4 / 256)
+    assert first.node == "my_dense2"
+    assert first.before >= 2  # the input and the first dense layer
+    assert "layer 'my_dense2'" in str(first)
+    assert "channel 1, index (1,): 0.015625, the file says 0.01563262939453125" in str(first)
+
+
+def test_the_build_marks_a_difference(tmp_path: Path) -> None:
+    """The stage has failed, with the numbers in the report; what follows is left out."""
+    path = ties(tmp_path / "ties.onnx")
+    np.savez(tmp_path / "vectors.npz", x=TIED)
+    done = subprocess.run(
+        [sys.executable, "-m", "hwflow", "build", str(path), "--backend", "hls4ml", "--inputs",
+         "vectors.npz", "--out", "run"],
+        cwd=tmp_path, text=True, capture_output=True, timeout=500, check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert "layer 'my_dense2'" in done.stderr
+    report = schema.read(tmp_path / "run/report.json")
+    assert (report.verify.hls.images, report.verify.hls.mismatches) == (3, 2)
+    assert "0.015625" in str(report.verify.hls.reason)
+    assert "hls4ml" in str(report.verify.hls.tool)
+    status = {stage.name: stage.status for stage in report.stages}
+    assert status["hls"] == "failed"
+    assert {status[name] for name in ("rtl", "sim", "synth", "bitstream")} == {"skipped"}
+    assert (tmp_path / "run/hls/hls4ml/firmware/net.cpp").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outputs", "expected"),
+    [
+        # A bias and a quantiser merged into the layer before them.
+        (["MatMul m", "Add a", "Quant q"], ["m"], [("m", "q")]),
+        # The ReLU is a layer of its own and takes the quantiser behind it.
+        (["MatMul m", "Relu r", "Quant q"], ["m", "r"], [("m", "m"), ("r", "q")]),
+        # A layer that only rescales: before it the value has another unit.
+        (["MatMul m", "Mul s", "Quant q"], ["m", "scaled<m"], [("scaled", "q")]),
+    ],
+)
+def test_layers_and_their_counterparts(
+    kinds: list[str], outputs: list[str], expected: list[tuple[str, str]]
+) -> None:
+    nodes, before = [], "x"
+    for kind in kinds:
+        op, name = kind.split()
+        nodes.append(onnx.helper.make_node(op, [before], [name]))
+        before = name
+    layers = [{"name": "in", "kind": "Input", "inputs": [], "outputs": ["x"]}]
+    for output in outputs:
+        name, _, source = output.partition("<")
+        layers.append({
+            "name": name, "kind": "ApplyAlpha" if source else "Dense", "outputs": [name],
+            "inputs": [source or layers[-1]["outputs"][0]],
+        })  # fmt: skip
+    assert hls4ml_backend.counterparts(layers, nodes) == expected
+
+
+def test_a_nan_is_equal_to_nothing() -> None:
+    values = np.array([1.0, np.nan, 2.0])
+    assert hls4ml_backend.count_differing(values, values) == 1
 
 
 def test_unsupported_operators_are_listed(tmp_path: Path) -> None:
@@ -104,7 +222,7 @@ def test_unsupported_operators_are_listed(tmp_path: Path) -> None:
         ir_version=10,
     )
     onnx.save(model, tmp_path / "odd.onnx")
-    with pytest.raises(GraphError, match=r"2 nodes: .*\(Erf\), .*\(Asin\); use"):
+    with pytest.raises(GraphError, match=r"2 nodes: .*\(Erf\), .*\(Asin\); leave --backend"):
         hls4ml_backend.write_and_csim(
             tmp_path / "odd.onnx", tmp_path / "out", np.zeros((2, 4), np.float32)
         )
@@ -116,3 +234,18 @@ def test_wrong_files_and_inputs_are_errors(tmp_path: Path) -> None:
     vectors = export(mlp(), (16,), tmp_path / "net.onnx")
     with pytest.raises(GraphError, match=r"\(N, 16\)"):
         hls4ml_backend.write_and_csim(tmp_path / "net.onnx", tmp_path, vectors[:, :5])
+
+
+def test_what_hls4ml_cannot_convert_is_one_sentence(tmp_path: Path) -> None:
+    """A vector that is scaled by a network's other input is beyond its front end."""
+    (tmp_path / "junk.onnx").write_bytes(b"no model")
+    with pytest.raises(GraphError, match=r"junk\.onnx: not "):
+        hls4ml_backend.write_and_csim(tmp_path / "junk.onnx", tmp_path, np.zeros((1, 4)))
+    path = ties(tmp_path / "ties.onnx")
+    model = onnx.load(path)
+    pool = onnx.helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2], name="odd")
+    model.graph.node.insert(0, pool)
+    model.graph.node[1].input[0] = "p"
+    onnx.save(model, path)
+    with pytest.raises(GraphError, match=r"ties\.onnx: (qonnx cannot|hls4ml \S+ cannot convert)"):
+        hls4ml_backend.write_and_csim(path, tmp_path / "out", TIED)

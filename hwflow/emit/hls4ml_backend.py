@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The second HLS backend: hand a QONNX file to hls4ml and hold its C simulation to equality.
+"""The second HLS backend: hand a QONNX file to hls4ml and compare its C simulation, bit by bit.
 
-For multilayer perceptrons and small CNNs, as a baseline for the reports. What hls4ml has no kernel
-for is a GraphError that lists it; a result that is not exactly the qonnx executor's a VerifyError.
+For multilayer perceptrons and small CNNs, as a baseline for the reports. What hls4ml cannot take is
+a GraphError that lists the nodes. Where hls4ml computes other numbers than the file says, the first
+layer that does is found and named; it is reported, and never counted as equal.
 """
 
+import contextlib
 import io
 import json
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwflow import boards, plan
-from hwflow.errors import GraphError, VerifyError
+from hwflow import arrays, boards, ingest, plan
+from hwflow.emit.hls4ml_csim import FAILURE
+from hwflow.errors import GraphError, HwflowError, ToolError, VerifyError
 
 if TYPE_CHECKING:
     from qonnx.core.modelwrapper import ModelWrapper
@@ -25,19 +29,54 @@ log = logging.getLogger(__name__)
 # Fallback of values whose width hls4ml does not derive by itself: 16 bits before and behind the
 # point hold Int32Bias sums of small networks exactly; the comparison proves it for the inputs used.
 PRECISION = "fixed<32,16>"
+# Beyond this a layer is not unrolled wholly, for no synthesis tool takes it; the numbers are equal.
+MOST_UNROLLED = 4096
 _SKIPPED = ("Dropout", "Identity")
+# ONNX gave these ops the attributes that exporters write in this version of it.
+LEAST_OPSET = 11
+# Layers that hls4ml adds where a scale is no power of two: before them a value has another unit.
+_RESCALING = ("ApplyAlpha", "BatchNormalization")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first value that differs: in the first such layer, its first vector, its first channel.
+
+    layer: hls4ml's name; tensor: its counterpart in the prepared QONNX file; node: what the file
+    calls the layer. index: the place in the layer's output, channels last. before: layers whose
+    values were all equal.
+    """
+
+    layer: str
+    node: str
+    tensor: str
+    vector: int
+    channel: int
+    index: tuple[int, ...]
+    actual: float
+    expected: float
+    before: int
+
+    def __str__(self) -> str:
+        return (
+            f"layer '{self.node}' (hls4ml: {self.layer}), vector {self.vector}, channel "
+            f"{self.channel}, index {self.index}: {self.actual!r}, the file says {self.expected!r}"
+        )
 
 
 @dataclass(frozen=True)
 class Csim:
-    """The C simulation: outputs (N, ...) in the file's own layout, equal to qonnx on every vector.
+    """The C simulation: outputs (N, ...) in the file's own layout, and what the file says.
 
-    `mismatches` counts differing values and is 0, as a difference raises.
+    mismatches: differing values among `values`; `first` says where they begin, None without one.
     """
 
     outputs: np.ndarray
+    expected: np.ndarray
     vectors: int
+    values: int
     mismatches: int
+    first: Difference | None
     project: Path
     seconds: float
 
@@ -48,8 +87,8 @@ def write_and_csim(
     """Write the hls4ml project of a QONNX file (backend "Vitis"), compile it and compare.
 
     `inputs` (N, ...) float32 are vectors in the layout of the file (N, C, H, W for images). `board`
-    (default pynq-z2) gives part and clock. GraphError lists unsupported operators, ToolError has
-    the log of a failed conversion, VerifyError names the first value that differs.
+    (default pynq-z2) gives part and clock. GraphError lists unsupported operators or says what
+    hls4ml failed at, ToolError has the log of a compiler that failed.
     """
     board = board or boards.load("pynq-z2")
     model = _read(onnx_path)
@@ -61,53 +100,102 @@ def write_and_csim(
             f"{', '.join(map(str, shape[1:]))})"
         )
     _check_supported(model, onnx_path)
-    expected = _reference(model, source, sink, inputs.astype(np.float32))
-    prepared, channels_last = _prepare(model)
-    given = np.moveaxis(inputs, 1, -1) if channels_last and inputs.ndim == 4 else inputs
-    result = plan.execute(_plan(prepared, given, board, channels_last), out_dir)
-    outputs = np.load(out_dir / "outputs.npy")
-    if outputs.size == expected.size and _shape(prepared, sink) == _shape(model, sink):
+    vectors = inputs.astype(np.float32)
+    with _refusals(onnx_path):
+        expected = _reference(model, source, sink, vectors)
+        names = [(n.op_type, n.name) for n in ingest.load(onnx_path).graph.node]
+        prepared, channels_last = _prepare(model)
+        same_layout = _shape(prepared, sink) == _shape(model, sink)
+    given = np.moveaxis(vectors, 1, -1) if channels_last and vectors.ndim == 4 else vectors
+    work = _plan(prepared, given, board, channels_last, trace=False)
+    result = _execute(work, out_dir, onnx_path)
+    outputs = np.load(out_dir / "outputs.npy", allow_pickle=False)
+    if outputs.size == expected.size and same_layout:
         outputs = outputs.reshape(expected.shape)  # hls4ml gives flat rows, or one flat vector
-    _compare(expected, outputs, onnx_path)
-    return Csim(outputs, len(inputs), 0, out_dir / "project", result.seconds)
+    if expected.shape != outputs.shape:
+        raise VerifyError(
+            f"{onnx_path}: hls4ml gives shape {outputs.shape}, the file {expected.shape}"
+        )
+    wrong = count_differing(expected, outputs)
+    first = None
+    if wrong:
+        with _refusals(onnx_path):
+            first = _first(prepared, given, board, channels_last, out_dir, onnx_path, names)
+    log.info("hls4ml: %d of %d values differ on %d vectors", wrong, expected.size, len(inputs))
+    return Csim(
+        outputs, expected, len(inputs), int(expected.size), wrong, first, out_dir / "project",
+        result.seconds,
+    )
+
+
+def input_shape(onnx_path: Path) -> tuple[int, ...]:
+    """The shape of the file's only input, without the batch axis."""
+    model = _read(onnx_path)
+    return _shape(model, _one(model, onnx_path, "input"))[1:]
+
+
+def count_differing(expected: np.ndarray, actual: np.ndarray) -> int:
+    """Values that are not equal; a NaN equals nothing."""
+    return int(np.count_nonzero(~(expected == actual)))
+
+
+@contextlib.contextmanager
+def _refusals(onnx_path: Path) -> Iterator[None]:
+    """What qonnx and onnxruntime raise on a file they cannot read, run or transform: anything."""
+    try:
+        yield
+    except HwflowError:
+        raise
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        raise GraphError(
+            f"{onnx_path}: qonnx cannot bring it into the form hls4ml reads "
+            f"({type(error).__name__}: {line}); leave --backend hls4ml out"
+        ) from error
 
 
 def _read(onnx_path: Path) -> "ModelWrapper":
     # qonnx takes a second to load and only this backend needs it here.
-    from google.protobuf.message import DecodeError
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.util.cleanup import cleanup_model
 
-    if not onnx_path.is_file():
-        raise GraphError(f"{onnx_path}: no such file; export the model first")
-    try:
-        return cleanup_model(ModelWrapper(str(onnx_path)))
-    except (OSError, DecodeError) as error:
-        raise GraphError(f"{onnx_path}: not a readable ONNX file ({error})") from error
+    file = ingest.load(onnx_path)
+    for opset in file.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version < LEAST_OPSET:
+            opset.version = LEAST_OPSET  # older example files carry newer attributes anyway
+    with _refusals(onnx_path):
+        return cleanup_model(ModelWrapper(file))
 
 
 def _one(model: "ModelWrapper", onnx_path: Path, what: str) -> str:
     """The name of the only input or output."""
+    constants = {t.name for t in model.graph.initializer}
     infos = model.graph.input if what == "input" else model.graph.output
-    if len(infos) != 1:
-        raise GraphError(f"{onnx_path}: {len(infos)} {what}s; the hls4ml backend takes one")
-    return str(infos[0].name)
+    names = [str(info.name) for info in infos if info.name not in constants]
+    if len(names) != 1:
+        raise GraphError(f"{onnx_path}: {len(names)} {what}s; the hls4ml backend takes one")
+    return names[0]
 
 
 def _shape(model: "ModelWrapper", name: str) -> tuple[int, ...]:
-    return tuple(model.get_tensor_shape(name))
+    return tuple(model.get_tensor_shape(name) or ())
+
+
+def unsupported(nodes: Sequence[Any]) -> list[str]:
+    """The ONNX nodes hls4ml has no handler for, as "name (operator)"."""
+    from hls4ml.converters import get_supported_onnx_layers
+
+    known = {*get_supported_onnx_layers(), *_SKIPPED, "Gemm"}
+    return [f"{n.name or n.output[0]} ({n.op_type})" for n in nodes if n.op_type not in known]
 
 
 def _check_supported(model: "ModelWrapper", onnx_path: Path) -> None:
     """GraphError listing every node that hls4ml has no handler for."""
-    from hls4ml.converters import get_supported_onnx_layers
-
-    known = {*get_supported_onnx_layers(), *_SKIPPED, "Gemm"}
-    wrong = [f"{n.name} ({n.op_type})" for n in model.graph.node if n.op_type not in known]
+    wrong = unsupported(model.graph.node)
     if wrong:
         raise GraphError(
-            f"{onnx_path}: hls4ml has no kernel for {len(wrong)} nodes: {', '.join(wrong)}; use "
-            "the hls or the rtl backend"
+            f"{onnx_path}: hls4ml has no kernel for {len(wrong)} nodes: {', '.join(wrong)}; leave "
+            "--backend hls4ml out"
         )
 
 
@@ -152,15 +240,18 @@ def _give_bias(model: "ModelWrapper") -> None:
 
 
 def _plan(
-    model: "ModelWrapper", inputs: np.ndarray, board: boards.Board, channels_last: bool
+    model: "ModelWrapper", inputs: np.ndarray, board: boards.Board, channels_last: bool, trace: bool
 ) -> plan.Plan:
+    largest = max((int(np.prod(t.dims)) for t in model.graph.initializer), default=0)
     options = {
         "backend": "Vitis",
         "name": "net",
         "precision": PRECISION,
+        "strategy": "Resource" if largest > MOST_UNROLLED else "Latency",
         "io_type": "io_stream" if channels_last else "io_parallel",
         "part": board.part,
         "clock_ns": round(1000 / board.clock.mhz, 3),
+        "trace": trace,
     }
     packed = io.BytesIO()
     np.save(packed, np.ascontiguousarray(inputs, dtype=np.float32))
@@ -170,27 +261,133 @@ def _plan(
         "options.json": json.dumps(options, indent=1) + "\n",
     }
     argv = (plan.PYTHON, "-m", "hwflow.emit.hls4ml_csim")
-    command = plan.Command(argv, "hls4ml.log", timeout_s=1800, version=_version())
-    return plan.Plan(files, (command,), ("outputs.npy",), name="hls4ml")
+    command = plan.Command(argv, "hls4ml.log", timeout_s=1800, version=version())
+    products = ("traces.npz", "layers.json") if trace else ("outputs.npy",)
+    return plan.Plan(files, (command,), products, name="hls4ml")
 
 
-def _version() -> str:
-    from importlib.metadata import version
+def _execute(work: plan.Plan, folder: Path, onnx_path: Path) -> plan.Executed:
+    """Run it; what hls4ml cannot do becomes one sentence."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        return plan.execute(work, folder)
+    except ToolError as error:
+        if not (folder / FAILURE).is_file():
+            raise
+        line = (folder / FAILURE).read_text(encoding="utf-8").strip()
+        raise GraphError(
+            f"{onnx_path}: {version()} cannot convert this network ({line}); log: "
+            f"{folder / 'hls4ml.log'}; leave --backend hls4ml out"
+        ) from error
 
-    return f"hls4ml {version('hls4ml')}"
+
+def version() -> str:
+    """hls4ml and its version, as the report names it."""
+    from importlib import metadata
+
+    return f"hls4ml {metadata.version('hls4ml')}"
 
 
-def _compare(expected: np.ndarray, actual: np.ndarray, onnx_path: Path) -> None:
-    if expected.shape != actual.shape:
-        raise VerifyError(
-            f"{onnx_path}: hls4ml gives shape {actual.shape}, qonnx {expected.shape}"
+# The first layer that differs
+
+
+def _first(
+    prepared: "ModelWrapper", inputs: np.ndarray, board: boards.Board, channels_last: bool,
+    out_dir: Path, onnx_path: Path, names: Sequence[tuple[str, str]],
+) -> Difference | None:
+    """The first value of the first layer that differs, from a second C simulation with traces.
+
+    None when every layer that can be compared is equal, and only something between them is not.
+    """
+    from qonnx.core.onnx_exec import execute_onnx
+
+    folder = out_dir / "trace"
+    work = _plan(prepared, inputs, board, channels_last, trace=True)
+    _execute(work, folder, onnx_path)
+    traces = arrays.read(folder / "traces.npz")
+    layers = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
+    source = _one(prepared, onnx_path, "input")
+    pairs = counterparts(layers, prepared.graph.node)
+    runs = [
+        execute_onnx(prepared, {source: vector[None]}, return_full_exec_context=True)
+        for vector in inputs
+    ]
+    equal = 0
+    for layer, tensor in pairs:
+        if layer not in traces:
+            continue
+        expected = np.concatenate([run[tensor] for run in runs]).astype(np.float32)
+        actual = traces[layer]
+        if actual.size != expected.size:
+            continue
+        actual = actual.reshape(expected.shape)
+        wrong = np.argwhere(~(actual == expected))
+        if not wrong.size:
+            equal += 1
+            continue
+        # The first vector, and in it the first channel (the last axis), as the others report it.
+        vector = int(wrong[0][0])
+        places = sorted((tuple(map(int, w)) for w in wrong if w[0] == vector),
+                        key=lambda place: (place[-1], place))
+        place = places[0]
+        return Difference(
+            layer, _name(tensor, prepared, names), tensor, vector, place[-1], place[1:],
+            float(actual[place]), float(expected[place]), equal,
         )
-    wrong = np.argwhere(expected != actual)
-    if wrong.size:
-        first = tuple(int(i) for i in wrong[0])
-        raise VerifyError(
-            f"{onnx_path}: hls4ml differs from qonnx in {len(wrong)} of {expected.size} values, "
-            f"first in vector {first[0]}, index {first[1:]}: {actual[first]}, expected "
-            f"{expected[first]}; scales must be powers of two and biases quantised (Int32Bias)"
-        )
-    log.info("hls4ml equals qonnx on %d vectors", len(expected))
+    return None
+
+
+def counterparts(
+    layers: Sequence[Mapping[str, Any]], nodes: Sequence[Any]
+) -> list[tuple[str, str]]:
+    """(hls4ml's layer, the tensor of the file it carries), in the order of hls4ml's layers.
+
+    hls4ml merges a bias, a scale or a quantiser into the layer before it. So a layer carries the
+    last tensor of the chain that begins at its own output and ends before the next layer's.
+    A layer before one that only rescales has another unit and is left out.
+    """
+    own = {name for layer in layers for name in layer["outputs"]}
+    users: dict[str, list[Any]] = {}
+    made = {name for node in nodes for name in node.output}
+    for node in nodes:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    makers = {layer["outputs"][0]: layer for layer in layers if layer["outputs"]}
+
+    def last(tensor: str) -> str:
+        while len(users.get(tensor, [])) == 1 and users[tensor][0].output[0] not in own:
+            tensor = users[tensor][0].output[0]
+        return tensor
+
+    rescaled = {
+        name for layer in layers if layer["kind"] in _RESCALING and layer["outputs"][0] not in made
+        for name in layer["inputs"]
+    }
+    pairs = []
+    for layer in layers:
+        if not layer["outputs"]:
+            continue
+        name = layer["outputs"][0]
+        before = makers.get(layer["inputs"][0]) if layer["inputs"] else None
+        if name in made and name not in rescaled:
+            pairs.append((str(layer["name"]), last(name)))
+        elif name not in made and before is not None and before["outputs"][0] in rescaled:
+            stem = before["outputs"][0]
+            if stem in made:
+                pairs.append((str(layer["name"]), last(stem)))
+    return pairs
+
+
+def _name(tensor: str, prepared: "ModelWrapper", names: Sequence[tuple[str, str]]) -> str:
+    """What the file calls the layer that makes a tensor: through its ReLU, quantiser or bias."""
+    makers = {name: node for node in prepared.graph.node for name in node.output}
+    node = makers.get(tensor)
+    while node is not None and node.op_type in ("Quant", "Relu", "Add", "Mul", "Transpose"):
+        before = [name for name in node.input if name in makers]
+        node = makers.get(before[0]) if before else None
+    if node is None:
+        return tensor
+    kinds = ("Gemm", "MatMul") if node.op_type == "MatMul" else (node.op_type,)
+    same = [n for n in prepared.graph.node if n.op_type == node.op_type]
+    written = [name for kind, name in names if kind in kinds]
+    return written[same.index(node)] if len(written) == len(same) else str(node.name)

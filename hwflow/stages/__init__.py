@@ -39,7 +39,7 @@ STAGES: tuple[Stage, ...] = (
         modules=("hwflow.export",), tools=("torch", "brevitas", "onnx"),
     ),
     Stage(
-        "lower", graph.lower, needs=("export",), options=("file",),
+        "lower", graph.lower, needs=("export",), options=("file", "backend"),
         modules=("hwflow.ingest", "hwflow.passes"), tools=("onnx", "numpy"),
         files=lambda options: [options.file] if options.file else [],
     ),
@@ -49,12 +49,15 @@ STAGES: tuple[Stage, ...] = (
         files=lambda options: [options.file] if options.file else [],
     ),
     Stage(
-        "hls", hardware.hls, needs=("data", "lower"), options=("seed", "tiles", "require"),
-        modules=("hwflow.emit.hls", "hwflow.verify"), folders=("hls",), tools=("hls4ml",),
-        programs=("g++",), files=_board,
+        "hls", hardware.hls, needs=("data", "export", "lower"),
+        options=("seed", "tiles", "require", "backend"),
+        modules=("hwflow.emit.hls", "hwflow.emit.hls4ml_backend", "hwflow.verify",
+                 "hwflow.stages.hls4ml_stage"),
+        folders=("hls",), tools=("hls4ml",), programs=("g++",),
+        files=lambda options: [*_board(options), *([options.file] if options.file else [])],
     ),
     Stage(
-        "rtl", hardware.rtl, needs=("lower",), options=("config", "require"),
+        "rtl", hardware.rtl, needs=("lower",), options=("config", "require", "backend"),
         modules=("hwflow.emit.engine",), folders=("hdl",), files=_board,
     ),
     Stage(
@@ -66,12 +69,13 @@ STAGES: tuple[Stage, ...] = (
         files=_board,
     ),
     Stage(
-        "synth", tools.synth, modules=("hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run"),
+        "synth", tools.synth, options=("backend",),
+        modules=("hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run"),
         folders=("hdl",), tools=("pyosys",), files=_board,
     ),
     Stage(
         "bitstream", deploy.bitstream, needs=("data", "lower", "rtl", "sim"),
-        options=("model", "config", "require", "allow_negative_slack"),
+        options=("model", "config", "require", "allow_negative_slack", "backend"),
         modules=("hwflow.toolchain.vivado", "hwflow.toolchain.yosys"),
         folders=("hdl",), programs=("vivado", "tclsh"), files=deploy.driver_files,
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwflow import boards, resources
 from hwflow.build import Context, Outcome
 from hwflow.errors import ToolError
+from hwflow.stages import hls4ml_stage
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import read_json, write_json
 
@@ -33,6 +34,8 @@ def bitstream(ctx: Context) -> Outcome:
     from hwflow.toolchain import vivado, yosys
 
     options: BuildOptions = ctx.options
+    if options.backend == "hls4ml":
+        return Outcome("", True, hls4ml_stage.SKIPPED)
     board = boards.load(options.board)
     name = options.name
     project = vivado.project(yosys.sources(), board, yosys.parameters(board), name)

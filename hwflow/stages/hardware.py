@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hwflow import boards
 from hwflow.build import Context, Outcome
 from hwflow.errors import GraphError, ResourceError, VerifyError
+from hwflow.stages import hls4ml_stage
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import write_json
@@ -39,6 +40,8 @@ def engine_params(board: Board) -> EngineParams:
 
 def hls(ctx: Context) -> Outcome:
     """C++ of the whole network and its Vitis project; every layer equals the integer graph."""
+    if ctx.options.backend == "hls4ml":
+        return hls4ml_stage.hls(ctx)
     from hwflow import interp, verify
     from hwflow.emit import hls as emit
     from hwflow.ir import Graph
@@ -72,6 +75,8 @@ def rtl(ctx: Context) -> Outcome:
     from hwflow.ir import Graph
 
     options: BuildOptions = ctx.options
+    if options.backend == "hls4ml":
+        return Outcome("", True, hls4ml_stage.SKIPPED)
     params = engine_params(boards.load(options.board))
     made = []
     for name, folder in graph_folders(ctx).items():

@@ -15,6 +15,7 @@ from hwflow.models import shapes
 CONFIGS = tuple(shapes.CODENET)
 DEFAULT_CONFIG = "b"
 REQUIRABLE = ("bitstream", "hls", "rtl")
+BACKENDS = ("hwflow", "hls4ml")
 SEEDS = 2**32
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -25,7 +26,8 @@ class BuildOptions:
 
     tiles: photographs verified against QONNX and HLS; frames: of these, how many run in the RTL
     simulation. cache: where downloads are kept (None: the default of hwflow.data). inputs: an npz
-    file with the vectors to verify a QONNX file with (None: seeded random ones).
+    file with the vectors to verify a QONNX file with (None: seeded random ones). backend: whose
+    hardware is made, ours or hls4ml's.
     """
 
     model: str
@@ -41,6 +43,7 @@ class BuildOptions:
     allow_negative_slack: bool = False
     cache: Path | None = None
     inputs: Path | None = None
+    backend: str = BACKENDS[0]
 
     @property
     def name(self) -> str:
@@ -86,6 +89,7 @@ def options(
     allow_negative_slack: bool = False,
     cache: Path | None = None,
     inputs: Path | None = None,
+    backend: str = BACKENDS[0],
 ) -> BuildOptions:
     """Checked options; ConfigError names the wrong one, the rule and the way out.
 
@@ -97,6 +101,8 @@ def options(
             f"--frames {frames} of --tiles {tiles}: give 1 <= frames <= tiles (default 2 of 8)"
         )
     check_seed(seed)
+    if backend not in BACKENDS:
+        raise ConfigError(f"--backend {backend!r} is not known; use {' or '.join(BACKENDS)}")
     for name in require:
         if name not in REQUIRABLE:
             raise ConfigError(f"--require {name!r} is not known; use {', '.join(REQUIRABLE)}")
@@ -112,7 +118,7 @@ def options(
         stem = re.sub(r"[^A-Za-z0-9_]+", "_", path.stem) or "model"
         return BuildOptions(
             stem, None, board, path.resolve(), data, None, seed, tiles, frames, require,
-            allow_negative_slack, cache, inputs.resolve() if inputs else None,
+            allow_negative_slack, cache, inputs.resolve() if inputs else None, backend,
         )
     if inputs is not None:
         raise ConfigError("--inputs belongs to a QONNX file; our models take theirs from --data")
@@ -133,7 +139,7 @@ def options(
         raise ConfigError(f"--data {data!r} is not known; use trees, voc:PATH or digits[:SCENES]")
     return BuildOptions(
         model, config, board, None, data, checkpoint.resolve() if checkpoint else None, seed,
-        tiles, frames, require, allow_negative_slack, cache,
+        tiles, frames, require, allow_negative_slack, cache, backend=backend,
     )
 
 

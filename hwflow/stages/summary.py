@@ -148,11 +148,19 @@ def _compiler(ctx: Context) -> str | None:
 
 def _images(ctx: Context, stage: str, file: str, key: str | None) -> schema.ImagesChecked:
     found = _result(ctx, stage, file)
+    record, path = ctx.records.get(stage), ctx.folder(stage) / file
+    reason = None
+    if found is None and record is not None and record.status == "failed" and record.made:
+        # It measured before it failed: what differs is counted, never left open.
+        found, reason = (read_json(path) if path.is_file() else None), record.reason
     if found is None:
         return schema.ImagesChecked(reason=why_not(ctx, stage))
     row = found[key] if key else found
-    tool = _compiler(ctx) if stage == "hls" else _versions("qonnx", "onnxruntime")
-    return schema.ImagesChecked(images=row["images"], mismatches=row["mismatches"], tool=tool)
+    tool = _versions("qonnx", "onnxruntime")
+    if stage == "hls":
+        tool = row.get("tool") or _compiler(ctx)
+    return schema.ImagesChecked(images=row["images"], mismatches=row["mismatches"], tool=tool,
+                                reason=reason)
 
 
 def _left(ctx: Context, stage: str, file: str) -> dict[str, Any] | None:
