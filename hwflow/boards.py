@@ -80,15 +80,41 @@ class Memory(_Strict):
         return self
 
 
-class EngineSize(_Strict):
-    """Memories of the engine, in words of 128 bits."""
+# The array that hdl/engine has (engine_pkg.sv); a test holds them to hwflow.emit.isa.
+RTL_COLUMNS, RTL_PIXELS = 24, 16
+NO_TOOLCHAIN = "none"
 
-    act_words: PositiveInt
+
+class EngineSize(_Strict):
+    """The engine: `columns` output channels by `pixels` at a time, memories in words of 16 pixels.
+
+    Two multiplications take one DSP.
+    """
+
+    columns: PositiveInt = Field(ge=2, le=512, multiple_of=2)
+    pixels: Literal[16]  # an activation word; the compiler knows no other
+    act_words: PositiveInt = Field(le=1 << 16)  # as far as addresses reach
     stream_words: PositiveInt
 
 
+class OtherDesign(_Strict):
+    """What somebody else's design took of this chip, and where that is published."""
+
+    title: str
+    source: str
+    mhz: PositiveFloat
+    lut: PositiveInt
+    ff: PositiveInt
+    bram36: PositiveInt
+    dsp: PositiveInt
+
+
 class Board(_Strict):
-    """One board file. `ps7` holds the settings of the processing system, by Vivado's names."""
+    """One board file. `ps7` holds the settings of the processing system, by Vivado's names.
+
+    With toolchain "none" the board is for estimates only, and `estimate_only` says why. `others`
+    are published designs on the same chip.
+    """
 
     name: str
     title: str
@@ -102,10 +128,30 @@ class Board(_Strict):
     memory: Memory
     engine: EngineSize
     ps7: dict[str, int | float | str] = Field(default_factory=dict)
+    estimate_only: str | None = Field(default=None, min_length=1)
+    others: list[OtherDesign] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _buildable_or_not(self) -> Self:
+        without = self.toolchain == NO_TOOLCHAIN
+        if without != (self.estimate_only is not None) or without != (self.shell == "none"):
+            raise ValueError(
+                'toolchain "none", shell "none" and estimate_only (a sentence that says why) '
+                "belong together"
+            )
+        shape = (self.engine.columns, self.engine.pixels)
+        if not without and shape != (RTL_COLUMNS, RTL_PIXELS):
+            raise ValueError(
+                f"hdl/engine has an array of {RTL_COLUMNS} columns by {RTL_PIXELS} pixels, not "
+                f"{shape[0]} by {shape[1]}; a board with another one is for estimates only "
+                '(toolchain = "none")'
+            )
+        return self
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if not (Path(__file__).parent / "toolchain" / f"{self.toolchain}.py").is_file():
+        module = Path(__file__).parent / "toolchain" / f"{self.toolchain}.py"
+        if self.toolchain != NO_TOOLCHAIN and not module.is_file():
             raise ValueError(f"toolchain {self.toolchain!r} has no module in hwflow/toolchain")
         if self.shell == "zynq7" and not self.ps7:
             raise ValueError("shell zynq7 needs the section [ps7]")
@@ -113,6 +159,16 @@ class Board(_Strict):
         if wrong:
             raise ValueError(f"ps7.{wrong[0]} is not a PS7 property (they start with PCW_)")
         return self
+
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing can be built for this board; None when it can."""
+        if self.estimate_only is None:
+            return None
+        return (
+            f"board {self.name} is for estimates only: {self.estimate_only}; run `hwflow estimate "
+            f"... --board {self.name}`, or build for another board"
+        )
 
     @property
     def bytes_per_cycle(self) -> float:
