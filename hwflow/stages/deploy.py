@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwflow import boards, resources
 from hwflow.build import Context, Outcome
-from hwflow.errors import ToolError
+from hwflow.errors import ConfigError, ToolError
 from hwflow.stages import hls4ml_stage
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import read_json, write_json
@@ -37,6 +37,10 @@ def bitstream(ctx: Context) -> Outcome:
     if options.backend == "hls4ml":
         return Outcome("", True, hls4ml_stage.SKIPPED)
     board = boards.load(options.board)
+    if board.why_not is not None:
+        if "bitstream" in options.require:
+            raise ConfigError(board.why_not)
+        return Outcome("", True, board.why_not)
     name = options.name
     project = vivado.project(yosys.sources(), board, yosys.parameters(board), name)
     for file, content in project.items():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwflow import boards
 from hwflow.build import Context, Outcome
-from hwflow.errors import GraphError, ResourceError, VerifyError
+from hwflow.errors import ConfigError, GraphError, ResourceError, VerifyError
 from hwflow.stages import hls4ml_stage
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hwflow.boards import Board
     from hwflow.emit.engine import EngineParams, Program
     from hwflow.ir import Graph
-    from hwflow.sim.engine import FrameResult
+    from hwflow.sim.engine import FrameResult, Span
 
 HEADS = ("hm", "wh", "reg")
 
@@ -34,8 +34,9 @@ def engine_params(board: Board) -> EngineParams:
     from hwflow.emit.engine import EngineParams
 
     return EngineParams(
-        board.engine.act_words, board.engine.stream_words, min(board.bytes_per_cycle, 8.0)
-    )
+        board.engine.act_words, board.engine.stream_words, min(board.bytes_per_cycle, 8.0),
+        board.engine.columns,
+    )  # fmt: skip
 
 
 def hls(ctx: Context) -> Outcome:
@@ -77,7 +78,10 @@ def rtl(ctx: Context) -> Outcome:
     options: BuildOptions = ctx.options
     if options.backend == "hls4ml":
         return Outcome("", True, hls4ml_stage.SKIPPED)
-    params = engine_params(boards.load(options.board))
+    board = boards.load(options.board)
+    if board.why_not is not None:
+        raise ConfigError(board.why_not)
+    params = engine_params(board)
     made = []
     for name, folder in graph_folders(ctx).items():
         ctx.say(f"compiling {name}")
@@ -150,6 +154,8 @@ class Run:
     sim_cycles: int
     sim_seconds: float
     sim_cpu_seconds: float
+    program: Program
+    spans: tuple[Span, ...]  # of the first frame's descriptors
 
 
 def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) -> Run:
@@ -169,11 +175,13 @@ def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) 
 
 
 def run_frames(
-    board: Board, graph: Graph, stream: bytes, batch: np.ndarray, name: str, work: Path
+    board: Board, graph: Graph, stream: bytes, batch: np.ndarray, name: str, work: Path,
+    ddr_mb_s: float | None = None,
 ) -> Run:
     """Simulate a program on photographs uint8 (N, C, H, W); VerifyError unless all is equal.
 
     Compared with the integer graph: every activation word written, candidates, boxes and scores.
+    ddr_mb_s: another sustained bandwidth of the DDR than the board's.
     """
     from hwflow import decode, interp, verify
     from hwflow.emit.engine import check_trace, compile_graph
@@ -182,7 +190,9 @@ def run_frames(
     program = compile_graph(graph, engine_params(board))
     if stream != program.stream:
         raise VerifyError(f"{name}: program.bin is not what the compiler makes now; build again")
-    result = simulate(stream, list(batch), work, layout=program.layout(), board=board)
+    result = simulate(
+        stream, list(batch), work, layout=program.layout(), board=board, ddr_mb_s=ddr_mb_s
+    )
     source = graph.inputs[0]
     peaks = [node for node in graph.nodes if node.op == "peaks"]
     tensors, arrays = 0, {"images": batch}
@@ -207,7 +217,7 @@ def run_frames(
     return Run(
         name, len(batch), tensors + len(peaks), tuple(frame.cycles for frame in result.frames),
         graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,
-        result.sim_cycles, result.sim_seconds, result.sim_cpu_seconds,
+        result.sim_cycles, result.sim_seconds, result.sim_cpu_seconds, program, first.spans,
     )
 
 

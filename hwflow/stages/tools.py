@@ -21,6 +21,8 @@ def synth(ctx: Context) -> Outcome:
     from hwflow.toolchain import yosys
 
     board = boards.load(ctx.options.board)
+    if board.why_not is not None:
+        return Outcome("", True, board.why_not)
     plan = yosys.plan(yosys.sources(), TOP, board, yosys.parameters(board))
 
     def step(line: str) -> None:
