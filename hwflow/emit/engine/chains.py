@@ -158,8 +158,8 @@ def _cost(
     """Cycles of both queues side by side, and what one has to wait for the other."""
     array = lanes = waits = 0.0
     for index, rows in enumerate(bands):
-        load = 0.0
-        behind = 0.0  # of the array in this band, after the depthwise layers
+        load = behind = tail = 0.0  # behind: of the array in this band, after the lanes
+        again = 0.0  # what the next band's first 1x1 layers wait for: their buffer, still read
         for chain in chains:
             view = middle_view(graph, chain, x)
             channels, _, width = graph.tensors[chain.middle.output].shape
@@ -179,17 +179,26 @@ def _cost(
                 behind += _conv_cycles(graph, chain.after, groups, 1, columns)
             if chain.last.output in apart:
                 lanes += graph.tensors[chain.last.output].shape[0] * groups * 16 / 7
+            one_piece = plan.bands > 1 and (plan.whole or not chain.before)
+            last = work if one_piece else work / parts
+            tail += last
+            if chain.before and not plan.whole and parts == 1:
+                again += work
             if index == 0 or (plan.depth == 1 and plan.bands > 1):
-                one_piece = plan.bands > 1 and (plan.whole or not chain.before)
-                waits += work if one_piece else work / parts
+                waits += last
         array += behind
         lanes += load
-        if index == 0 or plan.ahead == 1:
-            waits += load if index == 0 else max(0.0, load - behind)
+        if index == 0:
+            waits += load
+        else:
+            blocked = again + (load + tail if far_in and plan.ahead == 1 else 0.0)
+            waits += max(0.0, blocked - behind)
     return max(array, lanes) + waits
 
 
-def _conv_cycles(graph: Graph, node: Node, groups: int, parts: int, columns: int) -> float:
+def _conv_cycles(
+    graph: Graph, node: Node, groups: int, parts: int, columns: int = isa.TILE_OC
+) -> float:
     out = graph.tensors[node.output].shape[0]
     tiles, rest = divmod(out, columns)
     work = tiles + (0 if not rest else 0.5 if rest <= columns // 2 else 1)
