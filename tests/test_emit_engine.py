@@ -60,7 +60,7 @@ def test_fields_do_not_overlap() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("act_words", [28672, 10000])
+@pytest.mark.parametrize("act_words", [30720, 10000])
 def test_whole_config_a(act_words: int) -> None:
     """On chip, and with maps in DDR; operations of both queues in a random order."""
     graph = random_codenet_graph("a", 20, seed=20)
@@ -120,7 +120,7 @@ def test_small_networks_word_for_word(kind: str, seed: int) -> None:
 def test_small_networks_in_hardly_any_memory(kind: str, seed: int) -> None:
     """The least memory in which the network can be cut: bands, chunks, maps in DDR."""
     graph = small_network(kind, seed)
-    for act_words in range(16, 28672, 16):
+    for act_words in range(16, 30720, 16):
         try:
             engine.compile_graph(graph, engine.EngineParams(act_words=act_words))
         except ResourceError:

@@ -16,7 +16,7 @@ package engine_pkg;
   localparam int unsigned BIAS_W = 25;
   localparam int unsigned SHIFT_W = 5;  // shift + 7
   localparam int unsigned SMAP_IDX_W = 10;
-  localparam int unsigned ACT_WORDS = 24576;  // words of activation memory on the largest board
+  localparam int unsigned ACT_WORDS = 30720;  // words of activation memory on the largest board
 
   // Cycles
   localparam int unsigned ACT_LAT = 6;  // act_mem: center -> window

@@ -11,7 +11,7 @@ module axil_regs #(
     parameter int unsigned ISA = 1,            // version of the instruction stream
     parameter int unsigned LANES = 16,         // pixels in an activation word
     parameter int unsigned OC = 24,            // output channels in a weight tile
-    parameter int unsigned ACT_WORDS = 24576   // words of the activation memory
+    parameter int unsigned ACT_WORDS = 30720   // words of the activation memory
 ) (
     input  wire logic        clk,
     input  wire logic        rst,

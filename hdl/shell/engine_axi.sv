@@ -8,7 +8,7 @@
 `default_nettype none
 
 module engine_axi #(
-    parameter int unsigned ACT_WORDS = 24576,   // words of the activation memory
+    parameter int unsigned ACT_WORDS = 30720,   // words of the activation memory
     parameter int unsigned RING_WORDS = 4096,   // words of the array stream's ring, a power of two
     parameter int unsigned LANE_RING_WORDS = 512,  // words of the lanes stream's ring
     parameter int unsigned OUTSTANDING = 8      // bursts in flight each way, a power of two

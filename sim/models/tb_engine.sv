@@ -13,7 +13,7 @@
 `default_nettype none
 
 module tb_engine #(
-    parameter int unsigned ACT_WORDS = 24576,
+    parameter int unsigned ACT_WORDS = 30720,
     parameter int unsigned DDR_BYTES = 1 << 24,
     parameter logic [31:0] DDR_BASE = 32'h10000000,
     parameter int unsigned RING_WORDS = 4096,

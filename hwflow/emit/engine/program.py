@@ -22,7 +22,7 @@ ACC_BITS = 26  # accumulators of the array, as engine_pkg.sv
 class EngineParams:
     """What the board's engine was built with (see boards/*.toml, [engine])."""
 
-    act_words: int = 28672  # activation memory, words of 16 bytes
+    act_words: int = 30720  # activation memory, words of 16 bytes
     stream_words: int = 4096  # ring of the array's stream, words of 16 bytes
     bytes_per_cycle: float = 7.0  # of the DDR, for the order of the operations
     columns: int = isa.TILE_OC  # of the array; with another number only the counts are right
