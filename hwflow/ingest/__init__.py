@@ -41,7 +41,7 @@ def load(path: Path) -> onnx.ModelProto:
     except FileNotFoundError as error:
         raise _without_data(path, error) from error
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
-        if "external data" in str(error).lower():
+        if _has_external_data(path):
             raise _without_data(path, error) from error
         raise GraphError(f"{path}: not a readable ONNX file ({error}); export it again") from error
     if not model.graph.node or not model.opset_import:
@@ -51,6 +51,15 @@ def load(path: Path) -> onnx.ModelProto:
         if not all(isinstance(text, str) for text in texts):  # protobuf lets bytes through
             raise GraphError(f"{path}: a name in it is not UTF-8 text; export it again")
     return model
+
+
+def _has_external_data(path: Path) -> bool:
+    """Whether a file names another one for some of its constants."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError):
+        return False
+    return any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
 
 
 def _without_data(path: Path, error: Exception) -> GraphError:

@@ -22,6 +22,7 @@ from hwflow.passes.sums import (
     quantise,
     quantise_pairs,
     wide,
+    wide_alike,
 )
 
 MOVES = ("slice", "concat", "shuffle", "upsample", "maxpool", "maxpool2d", "resize", "rearrange")
@@ -210,8 +211,13 @@ def _argmax(state: _State, node: Node) -> None:
     real = node.inputs[0]
     value = state.values[real]
     if isinstance(value, Pending):
-        source, chain = wide(state.builder, value, state.fresh(value.name, f"{real}.acc"))
-        _check_order(node, source, chain)
+        name = state.fresh(value.name, f"{real}.acc")
+        alike = wide_alike(state.builder, value, name)
+        if alike is None:
+            source, chain = wide(state.builder, value, name)
+            _check_order(node, source, chain)
+        else:
+            source = alike
     else:
         source = value.tensor
     tensor = state.builder.add(node.name, "argmax", [source], ArgmaxAttrs(node.attrs.last))

@@ -24,6 +24,7 @@ from hwflow.ops.pw import PwAttrs
 from hwflow.ops.residual import ResidualAttrs, proven_bits, sum_range
 from hwflow.ops.threshold import ThresholdAttrs
 from hwflow.passes.requantiser import (
+    FLOAT32_EXACT,
     FloatQuantiser,
     NoMultiplierError,
     Requantiser,
@@ -283,6 +284,36 @@ def wide(builder: GraphBuilder, value: Pending, name: str) -> tuple[Tensor, Chai
     return _emit(builder, total, _through(len(low), total), name), chain
 
 
+def wide_alike(builder: GraphBuilder, value: Pending, name: str) -> Tensor | None:
+    """Append the scores of a convolution whose scales are powers of two as integers of one scale,
+    so that channels compare; None when they are not, or where arithmetic follows."""
+    total = value.total
+    if isinstance(total, PairSum) or total.count != 1:
+        return None
+    if any(step.op != "add" for step in value.steps):
+        return None
+    unit = float(total.unit.min())
+    terms = [total.bias, *(s.consts["value"].ravel() for s in value.steps)]
+    for _ in range(16):  # down to the grid of the biases
+        if all((t / unit == np.rint(t / unit)).all() for t in terms):
+            break
+        unit /= 2
+    added = sum((term.astype(np.float64) for term in terms), np.zeros(len(total.unit)))
+    mul, bias = total.unit.astype(np.float64) / unit, added / unit
+    low, high = dot_range(total.weight, total.sources[0].kind)
+    offset = _chain_of(total, (), np.ones(len(low), np.int64)).offset
+    whole = all((t / unit == np.rint(t / unit)).all() for t in terms)
+    reach = np.maximum(high - offset, offset - low) * mul
+    reach = sum((abs(term) / unit for term in terms), reach)
+    powers = (np.frexp(total.unit)[0] == 0.5).all()
+    if not powers or not whole or reach.max() >= FLOAT32_EXACT:
+        return None
+    scale, start = mul.astype(np.int64), bias.astype(np.int64) - offset * mul.astype(np.int64)
+    bits = signed_bits(int((low * scale + start).min()), int((high * scale + start).max()))
+    g = Requantiser(scale, start, 0 * scale, IntType(bits, True))
+    return _emit(builder, total, g, name)
+
+
 def _emit(builder: GraphBuilder, total: WeightedSum, g: Requantiser, name: str) -> Tensor:
     """The node of a weighted sum with its requantiser, in the plainest form that fits."""
     x = total.sources[0]
@@ -421,14 +452,13 @@ def _factors(a: float, b: float, outs: np.ndarray) -> list[Pair]:
     """Pairs of factors about the ratio of the scales, small ones first; both negative where the
     output falls."""
     sign = -1 if (outs[:, 0, 0] > outs[:, -1, -1]).any() else 1
-    ratio = Fraction(a) / Fraction(b)
+    ratio, swap = Fraction(a) / Fraction(b), a > b
     found: list[Pair] = []
-    for power in range(16):
-        near = ratio.limit_denominator(1 << power) if ratio < 1 else 1 / (
-            (1 / ratio).limit_denominator(1 << power)
-        )  # fmt: skip
-        if near > 0 and max(near.numerator, near.denominator) < 1 << 15:
-            pair = (sign * near.numerator, sign * near.denominator)
+    for power in range(15):
+        near = (1 / ratio if swap else ratio).limit_denominator(1 << power)
+        if near > 0:
+            small, large = sign * near.numerator, sign * near.denominator
+            pair = (large, small) if swap else (small, large)
             if pair not in found:
                 found.append(pair)
     return found
