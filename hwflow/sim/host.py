@@ -21,7 +21,7 @@ from hwflow.errors import ConfigError, ToolError
 CLOCK_NS = 10  # of the bench; times are reported in cycles, so that its value does not matter
 CLOCK_MHZ = 150  # what a second of the driver's timeouts is worth
 DDR_BASE = 0x1000_0000
-DDR_BYTES = 1 << 24
+DDR_BYTES = 1 << 26  # the program of the largest configuration and its spills are 20 MB
 ALIGN = 128
 
 
