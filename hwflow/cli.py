@@ -46,6 +46,7 @@ Cache = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Run = Annotated[Path, typer.Argument(help="Run directory of a build.")]
+BENCH_FILE = Path("build/bench-engine.json")
 
 
 class Device(StrEnum):
@@ -285,6 +286,50 @@ def inspect(
     if file is not None:
         look.write(found, file)
         console.print(f"\n{file}", soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples: `hwflow estimate codenet --config c --board ultra96` - "
+    "`hwflow estimate build/codenet-b-pynq-z2` - `hwflow estimate path/to/model.onnx --json -`"
+)
+def estimate(
+    model: Annotated[
+        str, typer.Argument(help="A model (codenet), a QONNX file, or a run directory.")
+    ],
+    board: Board = "pynq-z2",
+    config: Config = None,
+    file: Annotated[
+        Path | None, typer.Option("--json", help="Also write JSON; - prints it instead.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write timeline and roofline as a page.")
+    ] = None,
+    measured: Annotated[
+        Path, typer.Option("--bench", help="Where `hwflow bench engine` left its numbers.")
+    ] = BENCH_FILE,
+) -> None:
+    """Cycles, frames a second and DDR traffic by the cycle model, without simulating."""
+    from hwflow import boards as known
+    from hwflow import estimate as estimates
+
+    chip = known.load(board)
+    graph, title, letter = estimates.source(model, config)
+    found = estimates.with_error(estimates.estimate(graph, chip, title, letter), measured)
+    if html is not None:
+        from hwflow.report import page
+
+        write_atomic(html, page.render(found.report(), {}).encode())
+    if file == Path("-"):
+        sys.stdout.write(found.to_json())
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 120)  # nobody to wrap lines for
+    console.print(estimates.render(found))
+    if file is not None:
+        write_atomic(file, found.to_json().encode())
+    for path in filter(None, (file, html)):
+        console.print(f"wrote {path}", soft_wrap=True)
 
 
 @app.command(epilog="Example: `hwflow doctor`")

@@ -24,7 +24,7 @@ from hwflow.plan import write_atomic
 
 Kind = Literal[
     "measured in simulation", "HLS estimate", "post-synthesis estimate", "pre-route estimate",
-    "post-route",
+    "post-route", "estimate of the cycle model",
 ]
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hwflow.boards import Board
     from hwflow.emit.engine import EngineParams, Program
     from hwflow.ir import Graph
-    from hwflow.sim.engine import FrameResult, Span
+    from hwflow.sim.engine import Span
 
 HEADS = ("hm", "wh", "reg")
 
@@ -213,7 +213,7 @@ def run_frames(
             f"labels{number}": labels,
         }
     first = result.frames[0]
-    layers = layer_rows(program, graph, first)
+    layers = layer_rows(program, graph, first.spans, len(first.candidates))
     return Run(
         name, len(batch), tensors + len(peaks), tuple(frame.cycles for frame in result.frames),
         graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,
@@ -239,18 +239,19 @@ def performance(board: Board, run: Run) -> dict[str, object]:
 
 
 def layer_rows(
-    program: Program, graph: Graph, frame: FrameResult
+    program: Program, graph: Graph, spans: Iterable[Span], candidates: int
 ) -> list[dict[str, Any]]:
     """One row a node in the order in which they began: cycles, place in time, DDR traffic.
 
     The traffic is that of the program: its descriptors, weights and records, the words of LOAD and
-    STORE, and 16 bytes for each candidate. A layer made in pieces has several turns (`spans`).
+    STORE, and 16 bytes for each of the candidates. spans: (tag, queue, first cycle, cycle after the
+    last) of each descriptor. A layer made in pieces has several turns, its own `spans`.
     """
     nodes = {node.name: node for node in graph.nodes}
-    spans = {tag: (start, end) for tag, _, start, end in frame.spans}
+    ran = {tag: (start, end) for tag, _, start, end in spans}
     rows: dict[str, dict[str, Any]] = {}
-    for step in sorted(program.steps, key=lambda s: spans.get(s.tag, (0, 0))):
-        start, end = spans.get(step.tag, (0, 0))  # HEAD and END take no time of their own
+    for step in sorted(program.steps, key=lambda s: ran.get(s.tag, (0, 0))):
+        start, end = ran.get(step.tag, (0, 0))  # HEAD and END take no time of their own
         row = rows.setdefault(
             step.node,
             {
@@ -271,5 +272,5 @@ def layer_rows(
         row["ddr_bytes"] += step.ddr_bytes
         row["end_cycle"] = max(row["end_cycle"], end)
         if step.opcode == "EMIT":
-            row["ddr_bytes"] += 16 * len(frame.candidates)
+            row["ddr_bytes"] += 16 * candidates
     return list(rows.values())
