@@ -156,7 +156,7 @@ def _images(ctx: Context, stage: str, file: str, key: str | None) -> schema.Imag
     if found is None:
         return schema.ImagesChecked(reason=why_not(ctx, stage))
     row = found[key] if key else found
-    tool = _versions("qonnx", "onnxruntime")
+    tool: str | None = _versions("qonnx", "onnxruntime")
     if stage == "hls":
         tool = row.get("tool") or _compiler(ctx)
     return schema.ImagesChecked(images=row["images"], mismatches=row["mismatches"], tool=tool,
