@@ -172,6 +172,16 @@ class Net:
         self.shape = (1, out, *sides)
         self.activation()
 
+    def plain(self) -> None:
+        """3x3 with padding 1, dense or depthwise, ReLU and a quantiser."""
+        c = self.shape[1]
+        groups = int(self.pick(1, c))
+        out = c if groups == c else 4
+        inputs = [self.x, self.weight((out, c // groups, 3, 3), 0)]
+        self.x = self.node("Conv", inputs, kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=groups)
+        self.shape = (1, out, *self.shape[2:])
+        self.x = self.quant(self.node("Relu", [self.x]), self.scale(0.01, 0.05), 8, False)
+
     def pool(self) -> None:
         """MaxPool of any window, before or behind its quantiser."""
         _, c, h, w = self.shape
@@ -270,7 +280,13 @@ class Net:
             mode = str(self.pick("DCR", "CRD"))
             self.x = self.node("DepthToSpace", [self.x], blocksize=2, mode=mode)
             self.shape = (1, c // 4, 2 * h, 2 * w)
-        elif kind == "space" and h % 2 == 0 and w % 2 == 0:
+        elif kind == "space" and c < 5:
+            if h < 2 or w < 2:
+                return
+            if h % 2 or w % 2:
+                kernel = [1 + h % 2, 1 + w % 2]
+                self.x = self.node("MaxPool", [self.x], kernel_shape=kernel, strides=[1, 1])
+                h, w = h - h % 2, w - w % 2
             self.x = self.node("SpaceToDepth", [self.x], blocksize=2)
             self.shape = (1, 4 * c, h // 2, w // 2)
         elif kind == "slice" and c > 1 and h > 1:
@@ -346,7 +362,7 @@ def random_net(seed: int, free: bool = False, style: str = "qonnx") -> tuple[onn
     else:
         signed = bool(rng.random() < 0.3)
         net.x = net.quant(net.x, 2.0**-7 if signed else 2.0**-8, 8, signed)
-    steps = [net.conv, net.conv, net.pool, net.late_quantiser, net.average, net.residual, net.join,
+    steps = [net.conv, net.plain, net.pool, net.late_quantiser, net.average, net.residual, net.join,
              net.resize, net.layout, net.requantise]  # fmt: skip
     if style == "qonnx":
         steps.append(net.trunc)

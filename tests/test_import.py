@@ -89,7 +89,7 @@ def test_the_random_networks_hold_every_op(tmp_path: Path) -> None:
         "SpaceToDepth", "Sub", "Transpose", "Trunc",
     }  # fmt: skip
     assert integers >= {
-        "argmax", "concat", "conv", "conv2d", "maxpool", "maxpool2d", "pw", "rearrange",
+        "argmax", "concat", "conv", "conv2d", "dw", "maxpool", "maxpool2d", "pw", "rearrange",
         "residual", "resize", "slice", "threshold", "upsample",
     }  # fmt: skip
 
