@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The window of the program stream that is on chip: a ring of DEPTH words with random access.
+// The window of a queue's stream that is on chip: a ring of DEPTH words with random access.
 //
 // Fill: the reader of DDR reserves room (alloc) before it asks for words, so that s_valid is never
 // refused; words arrive in stream order. Read: rd_off counts from the base (the oldest word kept);
 // rd_data follows 2 cycles after rd_en (memory, output register). Only words below `avail` may be
 // read. pop moves the base by pop_n words, from the next cycle on. flush empties the ring.
 // A word may be read in the cycle after `avail` counts it, which is 1 cycle after s_valid.
-// Resources: DEPTH x 128 bits of block RAM, 128 output flip-flops, three 13-bit counters.
+// Resources: DEPTH x 128 bits of block RAM, 128 output flip-flops, three counters.
 `default_nettype none
 
 module stream_ring #(
