@@ -31,6 +31,7 @@ from hwflow.ir import Graph, GraphBuilder, IntType, Node, Tensor
 from hwflow.ops.arith import dot_range, proven_acc_bits, signed_bits
 from hwflow.ops.dw import DwAttrs
 from hwflow.ops.pw import PwAttrs
+from hwflow.ops.residual import sum_range
 from hwflow.plan import write_atomic
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Range:
 class Layer:
     """One layer. Shapes have no batch axis; types are "u8", "i8" ..., or "f32" before lowering.
 
-    parameters: weights and biases. weight_bytes: the weights packed at weight_bits. accumulator:
+    parameters: weights, biases and thresholds. weight_bytes: the weights packed at weight_bits. accumulator:
     None where nothing is summed, or where nothing is proven because the file does not lower.
     runs_on: "engine" (all of the network does), else "hls" (all of it does), else "none"; `engine`
     and `hls` say what keeps this layer from it, None where nothing does.
@@ -281,10 +282,10 @@ def _layer(
     consts = graph.consts(node)
     weights = int(consts["weight"].size) if "weight" in consts else 0
     bits = getattr(node.attrs, "weight_bits", None) if weights else None
-    biases = int(consts["bias"].size) if weights and "bias" in consts else 0
+    others = sum(int(consts[role].size) for role in ("bias", "thresholds") if role in consts)
     return Layer(
         node.name, node.op, node.inputs, x.shape, str(x.dtype), out.shape, str(out.dtype), bits,
-        graph.macs(node), weights + biases, packed_bytes(weights, bits), _range(graph, node),
+        graph.macs(node), weights + others, packed_bytes(weights, bits), _range(graph, node),
         where, engine, hls,
     )
 
@@ -299,6 +300,12 @@ def _range(graph: Graph, node: Node) -> Range | None:
     consts = graph.consts(node)
     x = graph.tensors[node.inputs[0]].dtype
     bits = getattr(node.attrs, "acc_bits", None)
+    if node.op == "residual":
+        other = graph.tensors[node.inputs[1]].dtype
+        assert isinstance(x, IntType)
+        assert isinstance(other, IntType)
+        least, most = sum_range(node.attrs.coef, (x, other))
+        return Range(least, most, bits or signed_bits(least, most))
     if "weight" in consts and "mul" in consts and isinstance(x, IntType):
         low, high = dot_range(consts["weight"], x)
         # A multiplier other than 1 comes before the bias, which then is not in the accumulator.
