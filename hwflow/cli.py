@@ -8,7 +8,7 @@ import io
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from hwflow.errors import ConfigError, HwflowError, ToolError
 from hwflow.plan import write_atomic
 
 if TYPE_CHECKING:
+    from hwflow.bench import BenchRecord
     from hwflow.report.schema import Report
     from hwflow.train import Progress
 
@@ -37,6 +38,12 @@ data_app = typer.Typer(
     epilog="Example: `hwflow data get trees`",
 )
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown",
+    help="Measure the hardware in simulation.",
+    epilog="Example: `hwflow bench engine --configs b`",
+)
+app.add_typer(bench_app, name="bench")
 
 Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
 Config = Annotated[str | None, typer.Option("--config", "-c", help="a to g; default b.")]
@@ -330,6 +337,82 @@ def estimate(
         write_atomic(file, found.to_json().encode())
     for path in filter(None, (file, html)):
         console.print(f"wrote {path}", soft_wrap=True)
+
+
+@bench_app.command(
+    "engine",
+    epilog="Examples: `hwflow bench engine` - `hwflow bench engine --configs b,c --ddr 0.5,2.1` - "
+    "`hwflow bench engine --show --markdown`",
+)
+def bench_engine(
+    configs: Annotated[
+        str, typer.Option("--configs", help="Configurations, separated by commas.")
+    ] = "a,b,c,d,e,f,g",
+    board: Board = "pynq-z2",
+    ddr: Annotated[
+        str, typer.Option("--ddr", help="More DDR bandwidths, GB/s, as 0.5,1.05,2.1.")
+    ] = "",
+    file: Annotated[Path, typer.Option("--json", help="Where the records go.")] = BENCH_FILE,
+    html: Annotated[
+        Path | None, typer.Option("--html", "--figures", help="Folder for a page a configuration.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables as Markdown.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only print what the file of records has.")
+    ] = False,
+) -> None:
+    """A whole frame of each configuration in the RTL simulation, exact; cycles, losses, DDR."""
+    from hwflow import bench
+
+    chosen, chip = bench.configs(configs), bench.board_of(board)
+    speeds = bench.rates(ddr, chip)
+    console = Console()
+    error = Console(stderr=True, highlight=False)
+    failed: dict[str, str] = {}
+    if show:
+        found = [one for one in bench.read(file) if one.config in chosen]
+    else:
+        with _resumable():
+            found, failed = _bench(chosen, board, speeds, html, error if markdown else console)
+        bench.write(file, found, failed)
+    if markdown and found:
+        typer.echo(bench.markdown(found), nl=False)
+    elif found:
+        if not console.is_terminal:
+            console.width = max(console.width, 200)  # nobody to wrap lines for
+        console.print()
+        console.print(bench.render(found))
+    if not show:
+        error.print(f"wrote {file}", soft_wrap=True)
+    if failed:
+        raise ToolError("; ".join(f"configuration {name}: {why}" for name, why in failed.items()))
+
+
+def _bench(
+    configs: Sequence[str], board: str, speeds: Sequence[float], html: Path | None, console: Console
+) -> tuple[list[BenchRecord], dict[str, str]]:
+    """Each configuration in turn; those that fail are named with the reason."""
+    from hwflow import bench
+    from hwflow.report import terminal
+
+    found: list[BenchRecord] = []
+    failed: dict[str, str] = {}
+    for config in configs:
+        chosen, out = bench.run_of(config, board)
+        title = f"hwflow bench engine, configuration {config}: {out}"
+        with terminal.LiveView(console, title, False) as view:
+            record, stages = bench.measure(chosen, speeds, out, view)
+        if record is None:
+            last = next(stage for stage in stages if stage.status == "failed")
+            failed[config] = f"stage {last.name}: {last.reason}"
+            continue
+        found.append(record)
+        if html is not None:
+            path = bench.page(html, chosen, stages, speeds[0], out)
+            console.print(f"wrote {path}", soft_wrap=True)
+    return found, failed
 
 
 @app.command(epilog="Example: `hwflow doctor`")

@@ -36,7 +36,7 @@ from hwflow.ops.slice import SliceAttrs
 from hwflow.ops.types import int_type
 from hwflow.ops.upsample import UpsampleAttrs
 from hwflow.report import schema
-from hwflow.stages.hardware import engine_params, layer_rows
+from hwflow.stages.hardware import engine_params, ideal_cycles, layer_rows
 
 if TYPE_CHECKING:
     from hwflow.models.shapes import CodenetConfig
@@ -168,26 +168,14 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
     )  # fmt: skip
 
 
-def ideal_cycles(graph: Graph, params: EngineParams) -> int:
-    """The bound of the array: its layers, each pixel once, on all of its multipliers.
-
-    A first layer of int8 weights takes two multipliers for each weight.
-    """
-    total = 0
-    for node in graph.nodes:
-        if node.op not in ("conv", "pw"):
-            continue
-        wide = int(np.abs(graph.const(node, "weight").astype(np.int64)).max(initial=0)) > 7
-        total += -(-graph.macs(node) // (params.array_macs // (2 if wide else 1)))
-    return total
-
-
 def sizes(board: Board, params: EngineParams) -> Sizes:
     """DSP and BRAM36 by arithmetic: two products in a DSP, banks of true dual-port memory.
 
-    A BRAM36 is 1024 words of 36 bits with two ports, or 512 of 72 with one of each kind.
+    A BRAM36 is 1024 words of 36 bits with two ports, or 512 of 72 with one of each kind; half of
+    one is half as deep.
     """
-    activations = -(-params.act_words // 4096) * 4 * (isa.WORD_BITS // 32)
+    depth = -(-params.act_words // 4)  # of each of the four banks
+    activations = 4 * (isa.WORD_BITS // 32) * -(-depth // 512) // 2
     wide = params.weight_stream_words * isa.WORD_BITS
     rings = -(-params.stream_words // 512) * -(-wide // 72) + -(-isa.WORD_BITS // 72)
     return Sizes(

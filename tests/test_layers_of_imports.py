@@ -22,7 +22,7 @@ LAYERS = (
     ("verify", "ingest"),
     ("passes", "emit"),
     ("toolchain", "sim", "report"),
-    ("stages", "inspect", "doctor", "interactive", "cli", "__main__"),
+    ("stages", "inspect", "doctor", "interactive", "estimate", "bench", "cli", "__main__"),
 )
 TORCH_HALF = (
     "models",

