@@ -4,8 +4,8 @@
 // and AXI4), one ID, so that data comes back in the order of the requests.
 //
 // Who asks next: the lanes stream (short, and its queue waits for nothing else), then the array
-// stream and LOAD in turn. Bursts are asked for back to back, also over the runs of a LOAD, one in 2
-// cycles for each of the three.
+// stream and LOAD in turn. Bursts are asked for back to back, also over the runs of a LOAD, one in 3
+// cycles for each of the three, one a cycle together.
 //
 // stream_start begins both streams, ld_req a LOAD (at most one at a time). Stream words leave as
 // a_valid or b_valid with stream_data, low half first from the bus, 1 cycle after their second beat.
@@ -87,9 +87,9 @@ module dma_read #(
   logic unused_b_left;
   logic unused_ld_left;
 
-  logic a_fits;
-  logic b_fits;
-  logic ld_fits;
+  logic a_ready_q;       // has a burst and room for it
+  logic b_ready_q;
+  logic ld_ready_q;
   logic slot_free;
   logic a_take;
   logic b_take;
@@ -163,13 +163,23 @@ module dma_read #(
   );
 
   // Issue: one burst at a time into the address register; its owner is remembered for the data
-  assign a_fits = a_offer && (a_space >= A_SPACE_W'(a_burst_words));
-  assign b_fits = b_offer && (b_space >= B_SPACE_W'(b_burst_words));
-  assign ld_fits = ld_offer && (ld_space_q >= LOAD_W'(ld_burst_words));
+  // Room only shrinks with a burst of one's own, after which there is no offer for a cycle
+  always_ff @(posedge clk) begin
+    if (rst || stop) begin
+      a_ready_q <= 1'b0;
+      b_ready_q <= 1'b0;
+      ld_ready_q <= 1'b0;
+    end else begin
+      a_ready_q <= a_offer && !a_take && !stream_start && (a_space >= A_SPACE_W'(a_burst_words));
+      b_ready_q <= b_offer && !b_take && !stream_start && (b_space >= B_SPACE_W'(b_burst_words));
+      ld_ready_q <= ld_offer && !ld_take && !ld_req && (ld_space_q >= LOAD_W'(ld_burst_words));
+    end
+  end
+
   assign slot_free = (!arvalid_q || m_axi_arready) && owner_ready && !stop;
-  assign b_take = slot_free && b_fits;
-  assign ld_take = slot_free && !b_fits && ld_fits && (load_turn_q || !a_fits);
-  assign a_take = slot_free && !b_fits && a_fits && !(load_turn_q && ld_fits);
+  assign b_take = slot_free && b_ready_q;
+  assign ld_take = slot_free && !b_ready_q && ld_ready_q && (load_turn_q || !a_ready_q);
+  assign a_take = slot_free && !b_ready_q && a_ready_q && !(load_turn_q && ld_ready_q);
   assign a_alloc = a_take;
   assign a_alloc_words = a_burst_words;
   assign b_alloc = b_take;
