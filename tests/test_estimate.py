@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The estimate says what the compiler and the cycle model would say of the real network."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hwflow import boards, estimate, ingest, passes
+from hwflow.emit.engine import Step, compile_graph
+from hwflow.errors import ConfigError, DataError
+from hwflow.models import shapes
+from hwflow.report import schema
+from hwflow.stages.hardware import engine_params, ideal_cycles
+from tests import qonnx_models
+from tests.graphs import random_codenet_graph
+
+PYNQ, ULTRA = boards.load("pynq-z2"), boards.load("ultra96")
+# Depthwise, deformable and first-layer MACs of configuration b from the published layer table;
+# all the others are 1x1.
+DEPTHWISE_B = (
+    221_184 + 534_528 + 1_603_584 + 2 * 267_264 + 1_870_848 + 2 * 133_632 + 400_896  # stages
+    + 3 * 2_359_296  # heads
+)  # fmt: skip
+DEFORMABLE_B = 589_824 + 589_824 + 1_179_648
+FIRST_B = 10_616_832
+
+
+def of_shapes(config: str) -> estimate.Graph:
+    return estimate.codenet_graph(shapes.codenet(config))
+
+
+@pytest.fixture(scope="module")
+def b() -> estimate.Estimate:
+    return estimate.estimate(of_shapes("b"), PYNQ, "codenet", "b")
+
+
+def steps_equal(config: str, columns: int = 24) -> None:
+    """The same operations at the same addresses and times, whatever the weights are."""
+    params = dataclasses.replace(engine_params(PYNQ), columns=columns)
+    ours = compile_graph(of_shapes(config), params)
+    real = compile_graph(random_codenet_graph(config, 20, seed=3), params)
+    assert ours.model_cycles == real.model_cycles
+    assert ours.steps == real.steps
+    assert len(ours.stream) == len(real.stream)
+
+
+def test_shapes_alone_make_the_same_program() -> None:
+    steps_equal("b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", "acdefg")
+def test_shapes_alone_make_the_same_program_everywhere(config: str) -> None:
+    steps_equal(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", "ab")
+def test_shapes_are_those_of_the_exported_network(config: str, tmp_path: Path) -> None:
+    import torch
+
+    from hwflow.export import export_qonnx
+    from hwflow.stages.torch_half import untrained
+
+    torch.set_num_threads(1)
+    model = untrained(config)
+    export_qonnx(model, tmp_path / "model.onnx", model.cfg.input_size)
+    graph = passes.lower(ingest.read(tmp_path / "model.onnx"))
+    assert ideal_cycles(graph, engine_params(PYNQ)) == ideal_cycles(
+        of_shapes(config), engine_params(PYNQ)
+    )
+    real = estimate.estimate(graph, PYNQ, "codenet", config)
+    ours = estimate.estimate(of_shapes(config), PYNQ, "codenet", config)
+    assert real == ours
+
+
+def test_ideal_cycles_are_the_published_arithmetic(b: estimate.Estimate) -> None:
+    assert b.macs_per_frame == 249_910_784  # with the 1x1 layers moved before the upsampling
+    pointwise = b.macs_per_frame - DEPTHWISE_B - DEFORMABLE_B - FIRST_B
+    exact = pointwise / 384 + FIRST_B / 192
+    assert 0 <= b.ideal_cycles - exact <= 60  # each layer is rounded up to a whole cycle
+    assert b.utilisation == round(b.ideal_cycles / b.cycles_per_frame, 4)
+    assert b.fps == round(150e6 / b.cycles_per_frame, 3)
+    assert b.ratio == round(b.fps / 26.9, 2)
+
+
+def closed_form(step: Step, inputs: int, paired: bool) -> int:
+    """A 1x1 step by docs/engine.md, written anew: 24 columns, chunks of 512 weight words."""
+    def group(channels: int) -> int:
+        full, rest = divmod(inputs, 512)
+        return full * 512 + (max(rest, channels) if rest else 0)
+
+    if paired:
+        return 16 + step.words // 2 * group(2 * len(step.channels)) + 77
+    tiles, last = divmod(len(step.channels), 24)
+    cycles = tiles * (16 + step.words * group(24))
+    return cycles + (16 + step.words * group(last) if last else 0) + 77
+
+
+def test_steps_by_the_closed_forms() -> None:
+    """Every 1x1, depthwise and deformable step of a whole network."""
+    graph = of_shapes("b")
+    program = compile_graph(graph, engine_params(PYNQ))
+    seen = {"pw": 0, "paired": 0, "dw": 0, "deform_dw": 0}
+    for step in program.steps:
+        op = graph.node(step.node).op if step.opcode in ("CONV", "DW", "DDW") else ""
+        if op == "pw":
+            inputs = step.macs // (len(step.channels) * step.words * 16)
+            assert inputs == graph.tensors[graph.node(step.node).inputs[0]].shape[0]
+            # A few channels alone, or the rest of a layer where it saves more than it costs
+            paired = len(step.channels) <= 12 and step.words % 2 == 0
+            assert step.model_cycles == closed_form(step, inputs, paired), step
+            seen["paired" if paired else "pw"] += 1
+        elif op == "dw" or op == "deform_dw":
+            # Channels x words of a row x rows that taps reach; flushed rows; 80 to fill and drain
+            node = graph.node(step.node)
+            _, height, _ = graph.tensors[node.inputs[0]].shape
+            _, _, width = graph.tensors[node.output].shape
+            stride, reach = (node.attrs.stride, 1) if op == "dw" else (1, 7)
+            first = step.first_word * 16 // width
+            rows = step.words * 16 // width
+            low = max(stride * first - reach, 0)
+            high = min(stride * (first + rows - 1) + reach, height - 1)
+            exact = len(step.channels) * -(-width // 16) * (high - low + 1) + reach + 80
+            assert step.model_cycles is not None
+            if op == "dw" and graph.tensors[node.inputs[0]].name.endswith(".up"):
+                continue  # read through upsampling: whole stored rows, up to two more
+            up = "up" in node.inputs[0].split(".")
+            assert exact <= step.model_cycles <= exact + (2 * len(step.channels) * 4 if up else 0)
+            seen[op] += 1
+    assert all(count > 2 for count in seen.values()), seen
+
+
+def test_queues_do_not_overlap_with_themselves(b: estimate.Estimate) -> None:
+    for queue in ("array", "lanes"):
+        spans = sorted(tuple(span) for layer in b.layers if layer.queue == queue
+                       for span in layer.spans or [])  # fmt: skip
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+        assert spans[-1][1] <= b.cycles_per_frame
+    assert sum(layer.macs for layer in b.layers) == b.macs_per_frame
+    assert sum(layer.ddr_bytes for layer in b.layers) == b.ddr_bytes_per_frame
+
+
+def test_a_slow_memory_bounds_the_frame(b: estimate.Estimate) -> None:
+    memory = PYNQ.memory.model_copy(update={"sustained_mb_s": 150.0})  # a byte a cycle
+    slow = estimate.estimate(
+        of_shapes("b"), PYNQ.model_copy(update={"memory": memory}), "codenet", "b"
+    )
+    assert slow.cycles_per_frame == slow.ddr_cycles == slow.ddr_bytes_per_frame
+    assert slow.cycles_per_frame > b.cycles_per_frame
+
+
+def test_ultra96_beside_the_paper() -> None:
+    found = estimate.estimate(of_shapes("b"), ULTRA, "codenet", "b")
+    assert (found.columns, found.pixels, found.clock_mhz) == (44, 16, 250.0)
+    assert found.sizes.dsp == 352 <= ULTRA.resources.dsp
+    assert found.sizes.bram36 <= ULTRA.resources.bram36 * ULTRA.limits.bram36_percent // 100
+    assert found.sizes.lut is None
+    assert "synthesis" in found.sizes.reason
+    (paper,) = found.others
+    assert (paper.lut, paper.ff, paper.bram36, paper.dsp) == (34_144, 41_827, 216, 360)
+    narrow = estimate.estimate(of_shapes("b"), PYNQ, "codenet", "b")
+    assert found.cycles_per_frame < narrow.cycles_per_frame
+    # 4 bits for each of 44 columns and 22 bits of place are two words of 128 bits
+    assert found.ddr_bytes_per_frame > narrow.ddr_bytes_per_frame
+
+
+@pytest.mark.parametrize(
+    ("words", "bram36"), [(24_576, 96), (28_672, 112), (30_720, 120), (40_960, 160)]
+)
+def test_memory_blocks_of_the_activations(words: int, bram36: int) -> None:
+    params = dataclasses.replace(engine_params(PYNQ), act_words=words)
+    rings = 16 + 2  # 4096 and 512 words of 128 bits, 512 of 72 bits in each block
+    assert estimate.sizes(PYNQ, params).bram36 == bram36 + rings
+
+
+def test_unknown_networks() -> None:
+    with pytest.raises(ConfigError, match="model 'resnet' is not known"):
+        estimate.source("resnet", None)
+    with pytest.raises(ConfigError, match="choose one of a, b, c, d, e, f, g"):
+        estimate.source("codenet", "z")
+    with pytest.raises(ConfigError, match="does not exist"):
+        estimate.source("none.onnx", None)
+
+
+def bench_file(path: Path, *rows: tuple[str, float]) -> Path:
+    keys = ("config", "model_error_percent", "worst_layer_error_percent", "worst_layer", "board")
+    records = [dict(zip(keys, (c, e, 4.5, "up0.ddw", "pynq-z2"), strict=True)) for c, e in rows]
+    path.write_text(json.dumps({"records": records}))
+    return path
+
+
+def test_the_model_s_measured_error_is_stated(b: estimate.Estimate, tmp_path: Path) -> None:
+    assert estimate.with_error(b, tmp_path / "none.json") == b
+    assert b.model_error is None
+    assert "bench" in str(b.model_error_reason)
+    own = estimate.with_error(b, bench_file(tmp_path / "own.json", ("a", 3.0), ("b", -1.5)))
+    assert own.model_error == estimate.ModelError(
+        "configuration b on pynq-z2", -1.5, 4.5, "up0.ddw"
+    )
+    assert own.model_error_reason is None
+    other = estimate.with_error(b, bench_file(tmp_path / "o.json", ("a", 3.0), ("c", -4.0)))
+    assert other.model_error is not None
+    assert other.model_error.frame_percent == -4.0
+    assert "the worst of a, c" in other.model_error.measured_on
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(DataError, match="no file of `hwflow bench engine`"):
+        estimate.with_error(b, tmp_path / "bad.json")
+
+
+def hwflow(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hwflow", *map(str, words)], cwd=cwd, text=True, timeout=300,
+        capture_output=True, check=False,
+    )
+
+
+def test_command(b: estimate.Estimate, tmp_path: Path) -> None:
+    done = hwflow("estimate", "codenet", "--json", "-", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["kind"] == "estimate of the cycle model"
+    assert (found["config"], found["cycles_per_frame"]) == ("b", b.cycles_per_frame)
+    assert [schema.Layer(**row) for row in found["layers"]] == list(b.layers)
+    done = hwflow("estimate", "codenet", "--config", "g", "--board", "ultra96", "--html", "g.html",
+                  cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for part in ("CoDeNet (the paper)", "34,144", "arXiv 2006.08357", "unknown", "layer4"):
+        assert part in done.stdout
+    assert "Queue array" in (tmp_path / "g.html").read_text()
+    refused = hwflow("estimate", "codenet", "--config", "z", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "choose one of a, b" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_files_and_runs(tmp_path: Path) -> None:
+    path = qonnx_models.save(qonnx_models.small_detector(1, 64), tmp_path / "small.onnx")
+    graph, title, config = estimate.source(str(path), None)
+    assert (title, config) == (str(path), None)
+    found = estimate.estimate(graph, PYNQ, title)
+    assert found.paper_fps is None
+    assert found.ratio is None
+    program = compile_graph(graph, engine_params(PYNQ))
+    assert found.cycles_per_frame == program.model_cycles
+    graph.save(tmp_path / "run/lower/graph")
+    again, _, _ = estimate.source(str(tmp_path / "run"), None)
+    assert estimate.estimate(again, PYNQ, title) == found
+    with pytest.raises(ConfigError, match="holds no lowered network"):
+        estimate.source(str(tmp_path), None)
