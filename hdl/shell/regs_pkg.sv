@@ -63,7 +63,7 @@ package regs_pkg;
   localparam int unsigned TAG_LANES_LSB = 16;
   localparam int unsigned TAG_LANES_W = 12;
   localparam logic [7:0] ADDR_LANE_WORDS = 8'h54;
-  localparam logic [7:0] ERR_HEAD = 8'h01;  // a stream is not one, or was made for another version of the engine or for the other queue
+  localparam logic [7:0] ERR_HEAD = 8'h01;  // a stream is none, or was made for another version of the engine or for the other queue
   localparam logic [7:0] ERR_OPCODE = 8'h02;  // a descriptor has an unknown opcode, or one of the other queue
   localparam logic [7:0] ERR_MEMORY = 8'h03;  // the memory answered with an error
   localparam logic [7:0] ERR_FIRST = 8'h04;  // a stream does not begin with HEAD
@@ -71,7 +71,7 @@ package regs_pkg;
   localparam logic [7:0] ERR_BUS_READ = 8'h10;  // the memory answered a read with an error
   localparam logic [7:0] ERR_BUS_WRITE = 8'h11;  // the memory answered a write with an error
   localparam logic [7:0] ERR_WATCHDOG = 8'h12;  // the frame took longer than WATCHDOG cycles
-  localparam logic [7:0] ERR_CONFIG = 8'h13;  // an address is not a multiple of 16, or PROG_WORDS or LANE_WORDS is out of range
+  localparam logic [7:0] ERR_CONFIG = 8'h13;  // an address is no multiple of 16, or PROG_WORDS or LANE_WORDS is out of range
 endpackage
 
 `default_nettype wire

@@ -61,7 +61,7 @@ CODE_CONFIG = 0x13
 
 # What they mean
 ERRORS = {
-    0x01: "a stream is not one, or was made for another version of the engine or for the other queue",
+    0x01: "a stream is none, or was made for another version of the engine or for the other queue",
     0x02: "a descriptor has an unknown opcode, or one of the other queue",
     0x03: "the memory answered with an error",
     0x04: "a stream does not begin with HEAD",
@@ -69,5 +69,5 @@ ERRORS = {
     0x10: "the memory answered a read with an error",
     0x11: "the memory answered a write with an error",
     0x12: "the frame took longer than WATCHDOG cycles",
-    0x13: "an address is not a multiple of 16, or PROG_WORDS or LANE_WORDS is out of range",
+    0x13: "an address is no multiple of 16, or PROG_WORDS or LANE_WORDS is out of range",
 }
