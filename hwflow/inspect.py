@@ -61,8 +61,8 @@ class Range:
 class Layer:
     """One layer. Shapes have no batch axis; types are "u8", "i8" ..., or "f32" before lowering.
 
-    parameters: weights, biases and thresholds. weight_bytes: the weights packed at weight_bits. accumulator:
-    None where nothing is summed, or where nothing is proven because the file does not lower.
+    parameters: weights, biases and thresholds. weight_bytes: the weights packed at weight_bits.
+    accumulator: None where nothing is summed, or nothing proven because the file does not lower.
     runs_on: "engine" (all of the network does), else "hls" (all of it does), else "none"; `engine`
     and `hls` say what keeps this layer from it, None where nothing does.
     """

@@ -183,6 +183,13 @@ def test_the_build_marks_a_difference(tmp_path: Path) -> None:
         (["MatMul m", "Relu r", "Quant q"], ["m", "r"], [("m", "m"), ("r", "q")]),
         # A layer that only rescales: before it the value has another unit.
         (["MatMul m", "Mul s", "Quant q"], ["m", "scaled<m"], [("scaled", "q")]),
+        # A run of sums and products becomes the last of them.
+        (["MatMul m", "Sub s", "Div d", "Add y"], ["m", "y"], [("m", "m"), ("y", "y")]),
+        (["Reshape r", "Mul p", "Sub s", "Quant q", "MatMul m"], ["r", "s", "m"],
+         [("r", "r"), ("s", "q"), ("m", "m")]),
+        # A layer that stands for a batch norm and the sign behind it.
+        (["MatMul m", "BatchNormalization b", "BipolarQuant q", "MatMul n"], ["m", "sign<m!", "n"],
+         [("m", "m"), ("sign", "q"), ("n", "n")]),
     ],
 )
 def test_layers_and_their_counterparts(
@@ -196,11 +203,17 @@ def test_layers_and_their_counterparts(
     layers = [{"name": "in", "kind": "Input", "inputs": [], "outputs": ["x"]}]
     for output in outputs:
         name, _, source = output.partition("<")
-        layers.append({
-            "name": name, "kind": "ApplyAlpha" if source else "Dense", "outputs": [name],
-            "inputs": [source or layers[-1]["outputs"][0]],
-        })  # fmt: skip
+        kind = "ApplyAlpha" if source and not source.endswith("!") else "Dense"
+        before = source.removesuffix("!") or layers[-1]["outputs"][0]
+        layers.append({"name": name, "kind": kind, "outputs": [name], "inputs": [before]})
     assert hls4ml_backend.counterparts(layers, nodes) == expected
+
+
+def test_bits_stand_for_signs() -> None:
+    signs, bits = np.array([1.0, -1.0, 1.0]), np.array([1.0, 0.0, 1.0])
+    assert hls4ml_backend.decoded(bits, signs).tolist() == [1, -1, 1]
+    assert hls4ml_backend.decoded(signs, signs) is signs
+    assert hls4ml_backend.decoded(bits, np.array([0.0, 1.0, 2.0])) is bits
 
 
 def test_a_nan_is_equal_to_nothing() -> None:

@@ -20,6 +20,7 @@ from hwflow.errors import GraphError
 from hwflow.ir import Graph, GraphBuilder, IntType
 from hwflow.ops.conv import ConvAttrs
 from hwflow.ops.pw import PwAttrs
+from hwflow.ops.residual import ResidualAttrs
 from hwflow.ops.upsample import UpsampleAttrs
 from tests import qonnx_models
 from tests.graphs import random_codenet_graph
@@ -85,6 +86,17 @@ def test_range_holds_every_input_and_is_reached(mul: int) -> None:
             ends += [0, *itertools.accumulate(terms, initial=begin), sum(terms)]
     assert layer.accumulator is not None
     assert (layer.accumulator.min, layer.accumulator.max) == (min(least), max(most))
+
+
+def test_sums_of_two_maps_have_a_range() -> None:
+    b = GraphBuilder("sum")
+    x, y = b.input("x", (2, 8, 8), IntType(8, False)), b.input("y", (2, 8, 8), IntType(4, True))
+    out = IntType(8, False)
+    fields = {k: v for k, v in consts(np.zeros((2, 1)), [3, -3]).items() if k != "weight"}
+    z = b.add("sum", "residual", [x, y], ResidualAttrs((1, -5), 10, 0, 255, out), fields)
+    layer = inspect.of_graph(b.build([z]), "sum", BOARD).layers[0]
+    assert layer.accumulator == inspect.Range(0 - 5 * 7, 255 + 5 * 8, 10)
+    assert layer.weight_bytes == 0
 
 
 @pytest.mark.parametrize(("weights", "bits", "size"), [(3, 4, 2), (9, 1, 2), (8, 8, 8), (0, 4, 0)])

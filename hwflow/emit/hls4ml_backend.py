@@ -35,7 +35,8 @@ _SKIPPED = ("Dropout", "Identity")
 # ONNX gave these ops the attributes that exporters write in this version of it.
 LEAST_OPSET = 11
 # Layers that hls4ml adds where a scale is no power of two: before them a value has another unit.
-_RESCALING = ("ApplyAlpha", "BatchNormalization")
+_RESCALING = ("ApplyAlpha",)
+_AFFINE = ("Add", "Sub", "Mul", "Div", "BatchNormalization")
 
 
 @dataclass(frozen=True)
@@ -320,7 +321,7 @@ def _first(
         actual = traces[layer]
         if actual.size != expected.size:
             continue
-        actual = actual.reshape(expected.shape)
+        actual = decoded(actual.reshape(expected.shape), expected)
         wrong = np.argwhere(~(actual == expected))
         if not wrong.size:
             equal += 1
@@ -342,40 +343,59 @@ def counterparts(
 ) -> list[tuple[str, str]]:
     """(hls4ml's layer, the tensor of the file it carries), in the order of hls4ml's layers.
 
-    hls4ml merges a bias, a scale or a quantiser into the layer before it. So a layer carries the
-    last tensor of the chain that begins at its own output and ends before the next layer's.
-    A layer before one that only rescales has another unit and is left out.
+    hls4ml merges nodes: a bias or a quantiser into the layer before them, a run of sums and
+    products into the last of them. So a layer carries the last tensor of the chain that begins at
+    its own output and ends before what belongs to the next layer. A layer that the file has no name
+    for stands for the chain behind its input. A layer before one that only rescales has another
+    unit than the file's tensor and is left out.
     """
     own = {name for layer in layers for name in layer["outputs"]}
-    users: dict[str, list[Any]] = {}
     made = {name for node in nodes for name in node.output}
+    users: dict[str, list[Any]] = {}
     for node in nodes:
         for name in node.input:
             users.setdefault(name, []).append(node)
-    makers = {layer["outputs"][0]: layer for layer in layers if layer["outputs"]}
 
-    def last(tensor: str) -> str:
-        while len(users.get(tensor, [])) == 1 and users[tensor][0].output[0] not in own:
-            tensor = users[tensor][0].output[0]
-        return tensor
+    def last(tensor: str, unnamed: bool = False) -> str:
+        chain = [tensor]
+        affine = [False]
+        while len(users.get(chain[-1], [])) == 1:
+            node = users[chain[-1]][0]
+            if node.output[0] in own:
+                if node.op_type in _AFFINE and not unnamed:
+                    while affine[-1]:  # they were merged into that one
+                        chain.pop()
+                        affine.pop()
+                break
+            chain.append(node.output[0])
+            affine.append(node.op_type in _AFFINE)
+        return chain[-1]
 
-    rescaled = {
-        name for layer in layers if layer["kind"] in _RESCALING and layer["outputs"][0] not in made
-        for name in layer["inputs"]
+    # Layers with names of hls4ml's own, by the tensor they read.
+    foreign = {
+        layer["inputs"][0]: layer for layer in layers
+        if layer["outputs"] and layer["inputs"] and layer["outputs"][0] not in made
     }
     pairs = []
     for layer in layers:
         if not layer["outputs"]:
             continue
         name = layer["outputs"][0]
-        before = makers.get(layer["inputs"][0]) if layer["inputs"] else None
-        if name in made and name not in rescaled:
+        if name not in made:
+            before = layer["inputs"][0] if layer["inputs"] else ""
+            if before in made:
+                pairs.append((str(layer["name"]), last(before, unnamed=True)))
+        elif name not in foreign:
             pairs.append((str(layer["name"]), last(name)))
-        elif name not in made and before is not None and before["outputs"][0] in rescaled:
-            stem = before["outputs"][0]
-            if stem in made:
-                pairs.append((str(layer["name"]), last(stem)))
+        elif foreign[name]["kind"] not in _RESCALING:
+            pairs.append((str(layer["name"]), name))
     return pairs
+
+
+def decoded(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """What hls4ml's bits stand for where the file has -1 and 1."""
+    bipolar = np.isin(expected, (-1.0, 1.0)).all() and np.isin(actual, (0.0, 1.0)).all()
+    return 2 * actual - 1 if bipolar and (actual == 0).any() else actual
 
 
 def _name(tensor: str, prepared: "ModelWrapper", names: Sequence[tuple[str, str]]) -> str:
