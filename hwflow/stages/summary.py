@@ -112,6 +112,8 @@ def _result(ctx: Context, stage: str, file: str) -> dict[str, Any] | None:
 def _data(ctx: Context) -> schema.Data:
     found = _result(ctx, "data", "provenance.json")
     spec = "random" if ctx.options.file else ctx.options.data
+    if ctx.options.inputs is not None:
+        spec = f"inputs:{ctx.options.inputs.name}"
     if found is None:
         return schema.Data(spec=spec, source=None, sha256=None, bytes=None, classes=None,
                            reason=why_not(ctx, "data"))
