@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from hwflow import boards, resources
+from hwflow.emit import isa
 from hwflow.errors import ConfigError
 from hwflow.sim.ddr import Ddr
+from hwflow.toolchain import yosys
 
 TEXT = (resources.path("boards") / "pynq-z2.toml").read_text()
 
@@ -30,6 +32,42 @@ def test_pynq_z2_is_the_data_sheet() -> None:
     assert board.clock.mhz == 150.0
     assert board.bytes_per_cycle == 7.0
     assert board.ps7["PCW_UIPARAM_DDR_FREQ_MHZ"] == 525
+
+
+@pytest.mark.parametrize("name", boards.names())
+def test_a_board_can_be_built_for_or_says_why_not(name: str) -> None:
+    """Who names a toolchain has the array of the RTL, and everything the toolchain needs."""
+    board = boards.load(name)
+    assert board.engine.columns * board.engine.pixels // 2 <= board.resources.dsp
+    if board.toolchain == "none":
+        assert board.why_not is not None
+        assert f"board {name} is for estimates only" in board.why_not
+        assert "hwflow estimate" in board.why_not
+        return
+    assert board.why_not is None
+    assert (board.engine.columns, board.engine.pixels) == (isa.TILE_OC, isa.LANES)
+    assert board.family in yosys.CELLS
+    assert board.shell == "zynq7"
+    assert board.ps7
+
+
+def test_the_array_of_the_rtl_is_the_compiler_s() -> None:
+    assert (boards.RTL_COLUMNS, boards.RTL_PIXELS) == (isa.TILE_OC, isa.LANES)
+
+
+def test_ultra96_is_the_paper_s_board() -> None:
+    board = boards.load("ultra96")
+    sizes = board.resources
+    assert (sizes.lut, sizes.ff, sizes.bram36, sizes.dsp) == (70_560, 141_120, 216, 360)
+    assert board.part.startswith("xczu3eg-sbva484-1")
+    (paper,) = board.others
+    assert paper.mhz == board.clock.mhz == 250.0
+    # The shares that the paper states: 48.4, 29.6, 100 and 100 percent
+    shares = [100 * used / there for used, there in (
+        (paper.lut, sizes.lut), (paper.ff, sizes.ff), (paper.bram36, sizes.bram36),
+        (paper.dsp, sizes.dsp),
+    )]
+    assert [round(share, 1) for share in shares] == [48.4, 29.6, 100.0, 100.0]
 
 
 @pytest.mark.parametrize("name", boards.names())
@@ -101,6 +139,12 @@ def write(tmp_path: Path, text: str, name: str = "pynq-z2") -> Path:
         ('name = "pynq-z2"', 'name = "other"', "name is 'other'; it must be that of the file"),
         ("lut = 53200", "lut = 53200\nlut = 1", "is not TOML"),
         ("[resources]", "[resources", "is not TOML"),
+        ("columns = 24", "columns = 44", "array of 24 columns by 16 pixels, not 44 by 16"),
+        ("columns = 24", "columns = 23", r"key engine\.columns: .*multiple of 2.*got 23"),
+        ("pixels = 16", "pixels = 32", r"key engine\.pixels: .*16.*got 32"),
+        ('toolchain = "vivado"', 'toolchain = "none"', "belong together"),
+        ('shell = "zynq7"', 'shell = "none"', "belong together"),
+        ('shell = "zynq7"', 'shell = "zynq7"\nestimate_only = "x"', "belong together"),
     ],
 )
 def test_wrong_files_name_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:

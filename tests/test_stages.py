@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -80,8 +81,15 @@ def test_the_numbers_fit_each_other(run: Path) -> None:
     assert speed.macs_per_frame == graph.macs() == sum(layer.macs for layer in report.layers)
     assert speed.cycles_per_frame is not None
     assert speed.fps == round(150e6 / speed.cycles_per_frame, 3)
-    counted = sum(layer.cycles for layer in report.layers)
-    assert abs(counted - speed.cycles_per_frame) <= 100  # start and interrupt belong to no layer
+    for queue in ("array", "lanes"):
+        mine = [layer for layer in report.layers if layer.queue == queue]
+        turns = sorted(turn for layer in mine for turn in layer.spans or [])
+        # A queue does one thing at a time, and is done before the frame is.
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(turns))
+        assert 0 < turns[-1][1] <= speed.cycles_per_frame
+        assert sum(end - start for start, end in turns) == sum(layer.cycles for layer in mine)
+    longest = max(layer.end_cycle or 0 for layer in report.layers)
+    assert speed.cycles_per_frame - longest <= 100  # end and interrupt belong to no layer
     traffic = sum(layer.ddr_bytes for layer in report.layers)
     assert speed.ddr_bytes_per_frame is not None
     assert abs(traffic - speed.ddr_bytes_per_frame) <= 256  # bursts end at 128 byte borders
@@ -115,6 +123,19 @@ def test_only_what_depends_on_the_board_runs_for_a_changed_board(run: Path, mode
     depend = {s.name for s in QUICK if board in list(s.files(chosen(model)))}
     assert depend == {"hls", "rtl", "sim", "bitstream"}
     assert names - depend == {"lower", "verify"}
+
+
+def test_a_board_for_estimates_only_stops_where_its_hardware_begins(
+    model: Path, tmp_path: Path
+) -> None:
+    few = tuple(stage for stage in QUICK if stage.name not in ("verify", "hls"))
+    done = {r.name: r for r in runner.build(few, options(str(model), "ultra96"), tmp_path)}
+    assert done["lower"].status == "done"
+    assert done["rtl"].status == "failed"
+    assert "board ultra96 is for estimates only" in str(done["rtl"].reason)
+    assert "hwflow estimate" in str(done["rtl"].reason)
+    assert {done[name].status for name in ("sim", "bitstream")} == {"skipped"}
+    assert "ultra96" in (tmp_path / "report.html").read_text()
 
 
 @pytest.fixture
