@@ -9,7 +9,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.hwflow-$(shell sha256sum pyproject.toml | cut -c1-16)
 
-.PHONY: setup build test test-slow lint sim synth bench clean
+.PHONY: setup build test test-slow lint sim synth formal bench clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ test-slow: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy hwflow
+
+# Proofs of the handshake blocks, their covers, and broken copies that must fail
+formal: setup
+	$(BIN)/python -m pytest tests/test_formal.py -m "slow or not slow"
 
 sim: setup
 	$(BIN)/hwflow build codenet --board $(BOARD) --until sim
