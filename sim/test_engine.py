@@ -666,6 +666,22 @@ def test_any_state_at_power_up(
     check(program, outcome, cycles=False)
 
 
+@pytest.mark.parametrize("kind", ["noise", "flat"])
+def test_peak_cycles(kind: str, simulator: Build, tmp_path: Path) -> None:
+    """Two reads of every logit and little more, however many peaks there are."""
+    program = Program(seed=3)
+    if kind == "noise":
+        logits = np.rint(program.rng.normal(-60, 12, (20, 64, 64))).clip(-128, 127)
+    else:  # all but some cells equal their neighbours
+        logits = np.where(program.rng.random((20, 64, 64)) < 0.001, 20, -128)
+    add_peak(program, logits.astype(np.int64))
+    program.finish()
+    outcome = simulate(simulator, program, tmp_path, stall=0)
+    check(program, outcome, cycles=True)
+    begin, end = outcome.spans[max(outcome.spans) - 1]  # the last one is EMIT
+    assert end - begin < 2 * 20 * 256 + 2000
+
+
 def test_two_frames(simulator: Build, tmp_path: Path) -> None:
     program = Program(seed=5)
     for make in (stores, all_dilations, tied_peaks):

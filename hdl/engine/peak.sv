@@ -3,14 +3,15 @@
 // writes them into the list that EMIT sends.
 //
 // Scan 1 goes over all classes, a word a cycle, and counts the peaks of each value; peak_rank keeps
-// the threshold that lets CANDIDATES of them in, and peaks below it are left out at once. Scan 2 writes
-// every peak above the threshold. If those at the threshold (ties) do not all fit, it notes the words
-// that have some; these words are then read one after the other, all classes, and their ties taken
-// until one word's do not all fit: this one is read lane by lane, which takes them in the exact
-// order: row, column, class.
+// the threshold that lets CANDIDATES of them in, and peaks that do not matter any more are left out
+// at once. Scan 2 writes every peak above the threshold. If those at the threshold (ties) do not all
+// fit, it notes the words that have some; these words are then read one after the other, all classes,
+// and their ties taken until one word's do not all fit: this one is read lane by lane, which takes
+// them in the exact order: row, column, class.
 //
-// Cycles: 2 a class and word; 3 a class for each word with ties that are needed, 48 for the last one;
-// 1 a peak above the threshold of the moment; up to 256 each to clear the counters and to raise it.
+// Cycles: 2 a class and word; 3 a class for each word whose ties are needed, 48 a class for the last
+// one; some hundred for the peaks that are counted; up to 256 each to clear the counters and to raise
+// the threshold; one a word to find ties.
 // The planes of the classes follow one another; y0 = 0 and a row of words spans the map's width.
 `default_nettype none
 
@@ -195,6 +196,8 @@ module peak (
   place_t res_place_q;
   logic [7:0] threshold;
   logic [7:0] threshold_q;
+  logic [6:0] at;  // peaks at the threshold, as far as they are counted
+  logic many_q;  // more than fit
   logic [15:0] equal;
   logic [15:0] mask;
   logic ties;
@@ -205,6 +208,7 @@ module peak (
     res_place_q <= place;
     for (int x = 0; x < 16; x++) res_logits_q[x] <= lanes_center[x][7:0];
     if (phase_q == COUNT) threshold_q <= threshold;
+    many_q <= at == '1;
   end
   always_comb begin
     for (int x = 0; x < 16; x++) begin
@@ -212,7 +216,7 @@ module peak (
       least = $signed(res_logits_q[x]) >= $signed(threshold_q);
       equal[x] = res_peak_q[x] && res_logits_q[x] == threshold_q;
       case (phase_q)
-        COUNT: mask[x] = res_peak_q[x] && least;
+        COUNT: mask[x] = res_peak_q[x] && least && !(many_q && equal[x]);
         WRITE: mask[x] = res_peak_q[x] && least && (all_fit_q || !equal[x]);
         TIES: mask[x] = equal[x];
         default: mask[x] = equal[x] && res_place_q.lane == 4'(x);
@@ -281,7 +285,6 @@ module peak (
   end
 
   logic [6:0] above;
-  logic [6:0] at;
   logic ranked;
   assign ranked = state_q == NEXT && phase_q == COUNT;
   peak_rank u_rank (
