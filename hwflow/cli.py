@@ -342,7 +342,7 @@ def estimate(
 @bench_app.command(
     "engine",
     epilog="Examples: `hwflow bench engine` - `hwflow bench engine --configs b,c --ddr 0.5,2.1` - "
-    "`hwflow bench engine --show --markdown`",
+    "`hwflow bench engine --show --into docs/performance.md`",
 )
 def bench_engine(
     configs: Annotated[
@@ -359,6 +359,9 @@ def bench_engine(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.")
     ] = False,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Put the tables into this Markdown file, too.")
+    ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Only print what the file of records has.")
     ] = False,
@@ -384,8 +387,10 @@ def bench_engine(
             console.width = max(console.width, 200)  # nobody to wrap lines for
         console.print()
         console.print(bench.render(found))
-    if not show:
-        error.print(f"wrote {file}", soft_wrap=True)
+    if into is not None and found:
+        bench.insert(into, found)
+    for path in ([] if show else [file]) + ([into] if into is not None and found else []):
+        error.print(f"wrote {path}", soft_wrap=True)
     if failed:
         raise ToolError("; ".join(f"configuration {name}: {why}" for name, why in failed.items()))
 

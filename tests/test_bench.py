@@ -187,6 +187,16 @@ def test_command_line(run: Path) -> None:
     assert "dw2 80" in shown.stdout
     printed = hwflow("bench", "engine", "--show", "--markdown", cwd=cwd)
     assert printed.stdout == bench.markdown([one])
+    page = cwd / "page.md"
+    page.write_text(f"before\n{bench.MARKS[0]}\nold\n{bench.MARKS[1]}\nafter\n")
+    for _ in range(2):
+        hwflow("bench", "engine", "--show", "--into", "page.md", cwd=cwd)
+        lines = (f"before\n{bench.MARKS[0]}\n", bench.markdown([one]), bench.MARKS[1], "\nafter\n")
+        assert page.read_text() == "".join(lines)
+    page.write_text("no marks")
+    refused = hwflow("bench", "engine", "--show", "--into", "page.md", cwd=cwd)
+    assert refused.returncode == 1
+    assert "has no lines <!-- hwflow bench engine -->" in refused.stderr
     # The estimate states what this bench measured of the model.
     estimate = json.loads(hwflow("estimate", "codenet", "--json", "-", cwd=cwd).stdout)
     assert estimate["model_error"]["frame_percent"] == -5.0
