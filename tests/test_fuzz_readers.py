@@ -29,10 +29,11 @@ from hwflow.data import trees, voc
 from hwflow.driver import Layout
 from hwflow.driver.registers import read_map
 from hwflow.emit import hls
-from hwflow.errors import GraphError, VerifyError
+from hwflow.errors import GraphError, HwflowError, VerifyError
 from hwflow.interactive import photograph
 from hwflow.ir import Graph, IntType
-from hwflow.report import readers, schema
+from hwflow.report import compare, gate, readers, schema
+from hwflow.stages import vectors
 from tests import fuzz, qonnx_models
 from tests.fuzz import Rng
 from tests.graphs import random_small_graph
@@ -568,6 +569,53 @@ def stamps(rng: Rng, folder: Path, kept: dict[str, Any]) -> Case:
     return call, ("stamp.json",)
 
 
+def runs(rng: Rng, folder: Path, kept: dict[str, Any]) -> Case:
+    """A report or a baseline beside a good one, and a limit on their numbers."""
+    good = content()
+    put(folder, "good.json", json.dumps(good).encode())
+    tree = {"baseline": 1, "report": good} if rng.random() < 0.5 else good
+    path = put(folder, "other.json", fuzz.json_bytes(rng, tree))
+    text = any_of(rng, ["lut>+2%", "fps<-1%", "mismatches>0", "fps>=10"])
+    if rng.random() < 0.3:
+        text = fuzz.mangle_text(rng, text).decode("utf-8", "replace")
+
+    def call() -> object:
+        try:
+            limit = gate.parse(text)
+        except HwflowError as error:
+            assert "--fail-if" in str(error)
+            limit = gate.parse("fps<-1%")
+        table = compare.comparison(compare.load_all([folder / "good.json", path]))
+        try:
+            gate.check([limit], table)
+        except HwflowError as error:
+            assert limit.name in str(error)
+        return json.loads(compare.as_json(table))
+
+    return call, ("other.json",)
+
+
+def vectors_npz(rng: Rng, folder: Path, kept: dict[str, Any]) -> Case:
+    packed = io.BytesIO()
+    values = rng.integers(0, 256, (2, 3, 8, 8))
+    odd = any_of(rng, [values, values / 256, values[0], values.ravel(), values > 9, values * 1j,
+                       np.array(["a"]), np.full((1, 3, 8, 8), np.nan), np.zeros((0, 3, 8, 8)),
+                       values.reshape(2, -1), values.astype("M8[s]"), np.float64(3),
+                       values * 1e300])
+    names = any_of(rng, [["x"], ["x", "y"], ["image"], ["image", "z"]])
+    np.savez(packed, **dict.fromkeys(names, odd))
+    data = packed.getvalue() if rng.random() < 0.6 else mangle_npz(rng, packed.getvalue())
+    path = put(folder, "vectors.npz", data)
+
+    def call() -> object:
+        found = vectors.read(path, "image", (3, 8, 8))
+        assert found.shape[1:] == (3, 8, 8)
+        assert np.isfinite(found).all()
+        return found
+
+    return call, ("vectors.npz",)
+
+
 TARGETS: dict[str, Target] = {
     "onnx-structure": Target(onnx_structure, 60, 2400),
     "onnx-bytes": Target(onnx_bytes, 15, 900),
@@ -579,13 +627,15 @@ TARGETS: dict[str, Target] = {
     "hls-layout": Target(hls_layout, 10, 200),
     "graph": Target(graph_files, 25, 700),
     "npz": Target(npz, 20, 500),
-    "safetensors": Target(safetensors, 6, 300),
+    "safetensors": Target(safetensors, 5, 100),
     "images": Target(images, 30, 900),
     "xml": Target(xml, 20, 500),
     "voc": Target(voc_folder, 15, 300),
     "archive": Target(archive, 15, 300),
     "report-texts": Target(report_texts, 40, 1300),
     "stamps": Target(stamps, 15, 300),
+    "runs": Target(runs, 20, 400),
+    "vectors": Target(vectors_npz, 20, 300),
 }
 
 
