@@ -21,7 +21,7 @@
 // that are not in the mask, and the window of a cycle without rd_en, are undefined. A read presented
 // in a cycle in which its channel is empty, or later, sees the word. The trace shows a write the
 // cycle it enters the RAM, at the latest in the first cycle of `empty`.
-// Resources for 24576 words: 90 RAMB36 (106 for 28672), 2.8k LUT and 0.4k more as queues, 3.3k FF of
+// Resources for 30720 words: 114 RAMB36 (86 for 24576), 2.8k LUT and 0.4k more as queues, 3.3k FF of
 // which 2k are the RAMs' output registers.
 `default_nettype none
 
@@ -67,6 +67,8 @@ module act_mem #(
   localparam int unsigned ROWS = WORDS / 4;
   localparam int unsigned TOP = $clog2(ROWS + 1);  // bits of ROWS
   localparam int unsigned ROW_W = 14;
+  localparam int unsigned MAIN_W = 126;  // bits of a word that fill block RAMs of 9, 18 or 36 bits
+  localparam int unsigned REST_ADDR_W = $clog2(ROWS);
   localparam int unsigned A_DEPTH = 32;
   localparam int unsigned B_DEPTH = 64;
   localparam int unsigned L_DEPTH = 4;
@@ -217,39 +219,58 @@ module act_mem #(
 
   for (genvar b = 0; b < 4; b++) begin : g_bank
     // One RAM for each bit set in ROWS, the largest at row 0. A chain of choices leads to its word;
-    // the smallest RAM is at its end.
+    // the smallest RAM is at its end. Block RAMs are 9, 18 or 36 bits wide, so of 128 bits these
+    // hold 126; the other two bits of all rows share one small RAM.
     /* verilator lint_off UNOPTFLAT */
-    logic [127:0] chain[2][TOP+1];
+    logic [MAIN_W-1:0] chain[2][TOP+1];
     /* verilator lint_on UNOPTFLAT */
+    logic [127-MAIN_W:0] rest[2];
     for (genvar r = 0; r < 2; r++) begin : g_read
       assign chain[r][0] = '0;
-      assign bank_data[r][b] = chain[r][TOP];
+      assign bank_data[r][b] = {rest[r], chain[r][TOP]};
     end
+
+    ram_tdp #(
+        .WIDTH(128 - MAIN_W),
+        .DEPTH(1 << REST_ADDR_W)
+    ) u_rest (
+        .clk(clk),
+        .en0(en3_q[0][b] && (row3_q[0][b] >> REST_ADDR_W) == '0),
+        .wr0(wr3_q[0][b]),
+        .addr0(row3_q[0][b][0+:REST_ADDR_W]),
+        .wr_data0(wr_data3_q[127:MAIN_W]),
+        .rd_data0(rest[0]),
+        .en1(en3_q[1][b] && (row3_q[1][b] >> REST_ADDR_W) == '0),
+        .wr1(wr3_q[1][b]),
+        .addr1(row3_q[1][b][0+:REST_ADDR_W]),
+        .wr_data1(wr_data3_q[127:MAIN_W]),
+        .rd_data1(rest[1])
+    );
 
     for (genvar i = 0; i < TOP; i++) begin : g_part
       if (((ROWS >> i) & 1) == 1) begin : g_ram
         localparam logic [ROW_W-1:0] BASE = ROW_W'((ROWS >> (i + 1)) << (i + 1));
         localparam bit SMALLEST = ROWS % (1 << i) == 0;
         logic [1:0] here, here4_q, here5_q;
-        logic [127:0] rd_data[2];
+        logic [MAIN_W-1:0] rd_data[2];
 
         assign here[0] = (row3_q[0][b] >> i) == (BASE >> i);
         assign here[1] = (row3_q[1][b] >> i) == (BASE >> i);
 
         ram_tdp #(
-            .WIDTH(128),
+            .WIDTH(MAIN_W),
             .DEPTH(1 << i)
         ) u_ram (
             .clk(clk),
             .en0(en3_q[0][b] && here[0]),
             .wr0(wr3_q[0][b]),
             .addr0(row3_q[0][b][0+:i]),
-            .wr_data0(wr_data3_q),
+            .wr_data0(wr_data3_q[MAIN_W-1:0]),
             .rd_data0(rd_data[0]),
             .en1(en3_q[1][b] && here[1]),
             .wr1(wr3_q[1][b]),
             .addr1(row3_q[1][b][0+:i]),
-            .wr_data1(wr_data3_q),
+            .wr_data1(wr_data3_q[MAIN_W-1:0]),
             .rd_data1(rd_data[1])
         );
 
