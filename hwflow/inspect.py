@@ -170,6 +170,7 @@ def of_graph(graph: Graph, title: str, board: boards.Board) -> Inspection:
     """An integer graph on a board."""
     params = EngineParams(board.engine.act_words, board.engine.stream_words)
     engine, on_engine = verdicts(graph, lambda g: compile_graph(g, params))
+    engine = engine or board.why_not
     hls, on_hls = verdicts(graph, lambda g: _compile_hls(g, board))
     where = "engine" if engine is None else "hls" if hls is None else "none"
     layers = tuple(
