@@ -142,6 +142,15 @@ def _whole(array: np.ndarray) -> bool:
     return bool(np.isfinite(array).all() and (array == np.rint(array)).all())
 
 
+def _real_problems(reader: Reader, node: NodeProto) -> list[str]:
+    """The parameters of QONNX ops are float32: others change how runtimes compute with them."""
+    return [
+        f"'{name}' is {reader.constants[name].dtype}; nearest: float32"
+        for name in node.input[1:]
+        if reader.constants[name].dtype != np.float32
+    ]
+
+
 def _scale_problems(scale: np.ndarray, weight: bool) -> list[str]:
     if scale.dtype.kind != "f" or not np.all(np.isfinite(scale)) or np.any(scale <= 0):
         return ["scale is not above 0 everywhere"]
@@ -157,7 +166,7 @@ def _check_quant(
         return ["scale, zero point and bits must be constants; freeze the quantiser"]
     scale, zero, bits = (reader.constants[i] for i in node.input[1:])
     weight = node.input[0] in reader.constants
-    lines = []
+    lines = _real_problems(reader, node)
     mode = attributes.get("rounding_mode", b"ROUND")
     if not isinstance(mode, bytes) or mode.decode(errors="replace").upper() not in ROUNDINGS:
         lines.append(
@@ -184,7 +193,8 @@ def _check_bipolar(
 ) -> list[str]:
     if node.input[1] not in reader.constants:
         return ["the scale must be a constant; freeze the quantiser"]
-    return _scale_problems(reader.constants[node.input[1]], node.input[0] in reader.constants)
+    scale = reader.constants[node.input[1]]
+    return _real_problems(reader, node) + _scale_problems(scale, node.input[0] in reader.constants)
 
 
 def _check_trunc(
@@ -196,7 +206,8 @@ def _check_trunc(
     if any(v.size != 1 for v in values):
         return ["scale, zero point and bits must be one number each"]
     scales = [values[0]] if len(values) == 4 else [values[0], values[3]]
-    lines = [line for scale in scales for line in _scale_problems(scale, False)]
+    lines = _real_problems(reader, node)
+    lines += [line for scale in scales for line in _scale_problems(scale, False)]
     rest = [v for v in values if not any(v is s for s in scales)]
     if not all(_whole(v) and abs(float(v.ravel()[0])) <= 32768 for v in rest):
         lines.append("zero point or bits are not whole numbers")
@@ -214,6 +225,8 @@ def _check_thresholds(
         return ["thresholds must be a constant of shape (channels, levels)"]
     if not np.isfinite(table).all() or table.shape[1] > 65535:
         return ["thresholds must be finite, 65535 a channel at most"]
+    if lines := _real_problems(reader, node):
+        return lines
     scale, bias = float(attributes.get("out_scale", 1)), float(attributes.get("out_bias", 0))
     if not np.isfinite(scale) or scale <= 0 or not np.isfinite(bias):
         return [f"out_scale={scale} is not above 0"]
