@@ -34,7 +34,7 @@ from hwflow.interactive import photograph
 from hwflow.ir import Graph, IntType
 from hwflow.report import compare, gate, readers, schema
 from hwflow.stages import vectors
-from tests import fuzz, qonnx_models
+from tests import fuzz, import_models, qonnx_models
 from tests.fuzz import Rng
 from tests.graphs import random_small_graph
 from tests.test_report import content
@@ -63,9 +63,13 @@ def put(folder: Path, name: str, data: bytes) -> Path:
 
 
 def seeds() -> list[onnx.ModelProto]:
-    return [
-        qonnx_models.plain_stack(0), qonnx_models.free_scales(0), qonnx_models.small_detector(0),
+    """Our own exports, and networks of every kind that comes from elsewhere."""
+    foreign = [
+        import_models.random_net(seed, bool(seed % 3 == 0), style)[0]
+        for seed in range(12) for style in ("qonnx", "qcdq")
     ]
+    own = (qonnx_models.plain_stack, qonnx_models.free_scales, qonnx_models.small_detector)
+    return [*(make(seed) for make in own for seed in range(3)), *foreign]
 
 
 def odd_attribute(rng: Rng, name: str) -> onnx.AttributeProto:
@@ -80,7 +84,7 @@ def odd_attribute(rng: Rng, name: str) -> onnx.AttributeProto:
 def mangle_model(rng: Rng, model: onnx.ModelProto) -> onnx.ModelProto:
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(1 + int(rng.random() < 0.3) + int(rng.random() < 0.2)):
         INJURIES[int(rng.integers(len(INJURIES)))](rng, changed.graph)
     if rng.random() < 0.05:
         del changed.opset_import[:]
