@@ -182,7 +182,7 @@ def constant(name: str, value: object) -> Callable[[onnx.ModelProto], None]:
         (attribute("up0.ddw", "pads", [0, 0, 0, 0]), ["up0.ddw: DeformConv: pads=[0, 0, 0, 0]"]),
         (attribute("layer1.0.concat", "axis", 2), ["layer1.0.concat: Concat: axis=2", "earest: 1"]),
         (attribute("layer4.quant", "rounding_mode", "ODD"), ["rounding_mode=b'ODD'", "ROUND"]),
-        (attribute("layer4.quant", "signed", 3), ["attribute signed must be 0 or 1"]),
+        (attribute("layer4.quant", "signed", 3), ["signed=3 is not supported; nearest: 0 or 1"]),
         (constant("layer4.quant.zero_point", 3.5), ["zero point is not one integer; nearest: a"]),
         (constant("layer4.quant.scale", -1), ["layer4.quant: Quant: scale is not above 0"]),
         (constant("layer4.quant.scale", np.nan), ["layer4.quant: Quant: scale is not above 0"]),

@@ -144,11 +144,17 @@ def _whole(array: np.ndarray) -> bool:
 
 def _real_problems(reader: Reader, node: NodeProto) -> list[str]:
     """The parameters of QONNX ops are float32: others change how runtimes compute with them."""
-    return [
+    lines = [
         f"'{name}' is {reader.constants[name].dtype}; nearest: float32"
         for name in node.input[1:]
         if reader.constants[name].dtype != np.float32
     ]
+    quantised = reader.constants.get(node.input[0])
+    if quantised is not None and not (
+        quantised.dtype.kind in "fiu" and np.isfinite(quantised).all()
+    ):
+        lines.append(f"its constant '{node.input[0]}' holds values that are not finite")
+    return lines
 
 
 def _scale_problems(scale: np.ndarray, weight: bool) -> list[str]:
@@ -179,8 +185,6 @@ def _check_quant(
     elif not 1 <= int(bits.ravel()[0]) <= 32:
         lines.append(f"{int(bits.ravel()[0])} bits; 1 to 32 are supported")
     lines += _scale_problems(scale, weight)
-    if attributes.get("signed", 1) not in (0, 1):
-        lines.append("attribute signed must be 0 or 1")
     if attributes.get("narrow") not in (0, 1):
         lines.append("attribute narrow must be 0 or 1")
     if not lines and not weight and int(bits.ravel()[0]) > 16:
@@ -208,7 +212,7 @@ def _check_trunc(
     scales = [values[0]] if len(values) == 4 else [values[0], values[3]]
     lines = _real_problems(reader, node)
     lines += [line for scale in scales for line in _scale_problems(scale, False)]
-    rest = [v for v in values if not any(v is s for s in scales)]
+    rest = [values[i] for i in ((1, 2, 3) if len(values) == 4 else (1, 2, 4))]
     if not all(_whole(v) and abs(float(v.ravel()[0])) <= 32768 for v in rest):
         lines.append("zero point or bits are not whole numbers")
     mode = attributes.get("rounding_mode", b"FLOOR")
@@ -422,14 +426,23 @@ CHECKS: Mapping[str, Check] = {
     "Mul": _check_binary,
     "Div": _check_binary,
 }
+FLAG = (0, 1)
 AUTO_PAD = (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER")
 ATTRIBUTES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "Conv": {"auto_pad": AUTO_PAD},
     "DeformConv": {"dilations": ([1, 1],), "strides": ([1, 1],), "offset_group": (1,)},
-    "Gemm": {"transA": (0,), "beta": (1.0,)},
+    "Gemm": {"transA": (0,), "transB": FLAG, "beta": (1.0,)},
+    "ReduceMean": {"keepdims": FLAG},
+    "ArgMax": {"keepdims": FLAG, "select_last_index": FLAG},
     "BatchNormalization": {"training_mode": (0,), "spatial": (1,)},
-    "MaxPool": {"auto_pad": AUTO_PAD, "storage_order": (0,)},
-    "AveragePool": {"auto_pad": AUTO_PAD, "dilations": ([1, 1],), "ceil_mode": (0,)},
+    "MaxPool": {"auto_pad": AUTO_PAD, "storage_order": (0,), "ceil_mode": FLAG},
+    "AveragePool": {
+        "auto_pad": AUTO_PAD, "dilations": ([1, 1],), "ceil_mode": (0,), "count_include_pad": FLAG,
+    },
+    "Quant": {"signed": FLAG, "narrow": FLAG},
+    "IntQuant": {"signed": FLAG, "narrow": FLAG},
+    "Trunc": {"signed": FLAG, "narrow": FLAG},
+    "Reshape": {"allowzero": FLAG},
     "Resize": {
         "mode": (b"nearest",),
         "coordinate_transformation_mode": (
