@@ -10,12 +10,18 @@ import dataclasses
 from dataclasses import dataclass
 
 from hwflow.emit import isa
-from hwflow.emit.engine.encode import array_cycles, needed_rows
+from hwflow.emit.engine.encode import array_cycles, needed_rows, seen_rows
 from hwflow.emit.engine.planes import VIEW_OPS, View
-from hwflow.emit.engine.program import CONV_CYCLES, LANE_CYCLES, TRANSFER_CYCLES
+from hwflow.emit.engine.program import (
+    CONV_CYCLES,
+    LANE_CYCLES,
+    TILE_CYCLES,
+    TRANSFER_CYCLES,
+)
 from hwflow.ir import Graph, Node
 from hwflow.ops.types import int_type
 
+STREAM_CYCLES = 16 / 6  # a word of the array's stream, when other traffic leaves it 6 bytes a cycle
 OPCODES = {"dw": "DW", "deform_dw": "DDW", "maxpool": "POOL"}
 
 
@@ -166,7 +172,8 @@ def _cost(
             low, high = aligned(view, needed_rows(chain.opcode, chain.stride, view, rows))
             words = view.row(high) - view.row(low)
             parts = -(-channels // plan.chunk)
-            seen = (high - low) << view.up
+            first_seen, end_seen = seen_rows(chain.opcode, chain.stride, view, rows)
+            seen = end_seen - first_seen
             work = channels * -(-width // isa.LANES) * seen + parts * LANE_CYCLES
             lanes += work
             load = max(load, far_in * words * 16 / 7 + 2 * TRANSFER_CYCLES if far_in else 0.0)
@@ -203,7 +210,9 @@ def _conv_cycles(
     tiles, rest = divmod(out, columns)
     work = tiles + (0 if not rest else 0.5 if rest <= columns // 2 else 1)
     k_words = graph.tensors[node.inputs[0]].shape[0]
-    return work * (16 + groups * array_cycles(k_words, columns)) + parts * CONV_CYCLES
+    stream = (isa.HEADER_WORDS + k_words) * STREAM_CYCLES  # of a tile; small groups wait for it
+    each = max(TILE_CYCLES + groups * array_cycles(k_words, columns), stream)
+    return work * each + parts * CONV_CYCLES
 
 
 def readers_of(graph: Graph, tensor: str) -> list[Node]:

@@ -22,8 +22,10 @@ from hwflow.emit.engine.program import (
     CONV_CYCLES,
     DW_MACS,
     LANE_CYCLES,
+    PEAK_CYCLES,
     RING_SLACK,
     SMAP_WORDS,
+    TILE_CYCLES,
     TRANSFER_CYCLES,
     EngineParams,
 )
@@ -147,7 +149,7 @@ class Encoder:
         sizes = [len(channels[n : n + per_tile]) for n in range(0, len(channels), per_tile)]
         turns = groups // 2 if paired else groups
         drained = [2 * size if paired else size for size in sizes]
-        cycles = sum(16 + turns * array_cycles(len(columns), count) for count in drained)
+        cycles = sum(TILE_CYCLES + turns * array_cycles(len(columns), count) for count in drained)
         if self.params.columns != isa.TILE_OC:  # no stream is defined for it: only its length
             self.records(node, channels, dst)
             length = self.params.tile_header_words
@@ -239,7 +241,8 @@ class Encoder:
             word |= (low & ((1 << 30) - 1)) << fields["bias"].lsb  # bias and shift lie together
             payload.append(word.to_bytes(16, "little"))
         low_row, high_row = needed_rows(opcode, stride, view, rows)
-        seen = (high_row - low_row) << view.up
+        first_seen, end_seen = seen_rows(opcode, stride, view, rows)
+        seen = end_seen - first_seen
         first, end = view.row(low_row), -(-high_row * view.width // isa.LANES)
         reads = runs([s + first for s in src], end - first)
         smap = SMAP_PLACE + np.arange(first, end if opcode == "DDW" else first)
@@ -302,12 +305,13 @@ class Encoder:
         """The scan of the logits; the candidates stay in the engine's list."""
         geometry, groups = self.geometry(node, view, 1, view.width, (0, view.height))
         block = [plane.addr for plane in view.planes]
-        scan = 6 * len(block) * groups
+        scan = 2 * len(block) * groups
         self.operations.append(
             Operation(
                 "PEAK", node.name,
                 {"in_signed": 1, "classes": len(block), "hm": block[0], **geometry},
-                b"", runs(block, groups), np.array([LIST_PLACE]), ideal=scan, cycles=scan + 600,
+                b"", runs(block, groups), np.array([LIST_PLACE]), ideal=scan,
+                cycles=scan + PEAK_CYCLES,
             )
         )
 
@@ -362,14 +366,17 @@ class Encoder:
         return fields, groups
 
 
-def needed_rows(
-    opcode: str, stride: int, view: View, rows: tuple[int, int]
-) -> tuple[int, int]:
-    """The stored rows that output rows rows[0] .. rows[1]-1 are made of."""
+def seen_rows(opcode: str, stride: int, view: View, rows: tuple[int, int]) -> tuple[int, int]:
+    """The rows, as seen after upsampling, that output rows rows[0] .. rows[1]-1 are made of."""
     reach = REACH[opcode]
     low = max(stride * rows[0] - reach, 0)
-    high = min(stride * (rows[1] - 1) + reach, (view.height << view.up) - 1)
-    return low >> view.up, (high >> view.up) + 1
+    return low, min(stride * (rows[1] - 1) + reach + 1, view.height << view.up)
+
+
+def needed_rows(opcode: str, stride: int, view: View, rows: tuple[int, int]) -> tuple[int, int]:
+    """The stored rows that output rows rows[0] .. rows[1]-1 are made of."""
+    low, end = seen_rows(opcode, stride, view, rows)
+    return low >> view.up, ((end - 1) >> view.up) + 1
 
 
 def array_cycles(k_words: int, channels: int) -> int:

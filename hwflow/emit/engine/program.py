@@ -10,8 +10,10 @@ from hwflow.emit import isa
 
 ARRAY_MACS = isa.LANES * isa.TILE_OC  # int4 multiplications a cycle in the array
 DW_MACS = 9 * isa.LANES  # multiplications a cycle in the depthwise lanes
-CONV_CYCLES = 77  # filling and draining the pipeline, once an operation
-LANE_CYCLES = 80
+CONV_CYCLES = 48  # filling and draining the pipeline, once an operation
+TILE_CYCLES = 15  # its header, and the ring moving on
+LANE_CYCLES = 40
+PEAK_CYCLES = 5500  # what is counted, clearing, ties: about, by the photograph
 TRANSFER_CYCLES = 70  # until the first word of a LOAD or STORE moves
 RING_SLACK = 32  # words of the ring that a tile must leave free
 SMAP_WORDS = 1024  # words of the dilation map
