@@ -417,6 +417,21 @@ def test_testbench_of_the_vitis_project(tmp_path: Path) -> None:
         plan.execute(again, vitis)
 
 
+def test_general_kernels_stay_within_their_buffers(tmp_path: Path) -> None:
+    """The sanitizers see every access of the kernels that random networks need."""
+    flags = ("-fsanitize=address,bounds", "-fno-sanitize-recover=all")
+    cases = Cases("general", 7)
+    for kind in ("conv2d", "maxpool2d", "residual", "threshold", "argmax", "gather"):
+        for _ in range(8):
+            KINDS[kind](cases)
+    graph = cases.graph()
+    assert len({node.op for node in graph.nodes}) >= 6
+    hls.write(graph, tmp_path, inputs=random_inputs(graph, 3), shape=WIDE)
+    vitis = tmp_path / "vitis"
+    plan.execute(hls.testbench_plan(vitis, flags), vitis)
+    assert (vitis / "tb.log").read_text().endswith(" tensors compared, 0 bytes differ\n")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
     hls.write(random_small_graph(1), tmp_path)
