@@ -11,8 +11,10 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,9 @@ class BenchRecord:
     run: str
 
 
+Measured = tuple[BenchRecord | None, tuple[Record, ...]]  # no record when a stage failed
+
+
 def configs(text: str) -> tuple[str, ...]:
     """The configurations of a comma-separated list, in its order."""
     chosen = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -172,12 +177,55 @@ def run_of(config: str, board: str) -> tuple[BuildOptions, Path]:
 
 def measure(
     chosen: BuildOptions, mb_s: Sequence[float], out: Path, view: View | None = None
-) -> tuple[BenchRecord | None, tuple[Record, ...]]:
+) -> Measured:
     """Run one configuration, or a QONNX file; the record is None when a stage failed."""
     records = runner.build(bench_stages(mb_s), chosen, out, view=view)
     if any(record.status == "failed" for record in records):
         return None, records
     return record(chosen, mb_s, out), records
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A view for several configurations at once: one line for each stage that is over."""
+
+    name: str
+    write: Callable[[str], None]
+
+    def start(self, stage: str) -> None:
+        """A stage begins."""
+
+    def say(self, stage: str, text: str) -> None:
+        """A stage tells its progress."""
+
+    def end(self, record: Record) -> None:
+        """A stage is over."""
+        what = " ".join(filter(None, (record.made, record.reason)))
+        self.write(
+            f"{self.name}: {record.name:<10} {record.status:<8} {record.seconds:8.1f} s  {what}"
+        )
+
+
+def together(
+    names: Sequence[str], board: str, mb_s: Sequence[float], jobs: int,
+    write: Callable[[str], None],
+) -> Iterator[tuple[str, Measured]]:  # fmt: skip
+    """Configurations in `jobs` processes of their own, in their order as they are done."""
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        tasks = [(name, pool.submit(_apart, name, board, tuple(mb_s), write)) for name in names]
+        try:
+            for name, task in tasks:
+                yield name, task.result()
+        finally:
+            for _, task in tasks:
+                task.cancel()
+
+
+def _apart(
+    name: str, board: str, mb_s: tuple[float, ...], write: Callable[[str], None]
+) -> Measured:
+    chosen, out = run_of(name, board)
+    return measure(chosen, mb_s, out, Lines(f"configuration {name}", write))
 
 
 def record(chosen: BuildOptions, mb_s: Sequence[float], out: Path) -> BenchRecord:

@@ -356,6 +356,9 @@ def bench_engine(
     html: Annotated[
         Path | None, typer.Option("--html", "--figures", help="Folder for a page a configuration.")
     ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Configurations at a time, 2 GB each.")
+    ] = 1,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.")
     ] = False,
@@ -378,7 +381,8 @@ def bench_engine(
         found = [one for one in bench.read(file) if one.config in chosen]
     else:
         with _resumable():
-            found, failed = _bench(chosen, board, speeds, html, error if markdown else console)
+            progress = error if markdown else console
+            found, failed = _bench(chosen, board, speeds, html, jobs, progress)
         bench.write(file, found, failed)
     if markdown and found:
         typer.echo(bench.markdown(found), nl=False)
@@ -395,20 +399,32 @@ def bench_engine(
         raise ToolError("; ".join(f"configuration {name}: {why}" for name, why in failed.items()))
 
 
+def _line(text: str) -> None:
+    """A line of progress from one of several processes."""
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
 def _bench(
-    configs: Sequence[str], board: str, speeds: Sequence[float], html: Path | None, console: Console
-) -> tuple[list[BenchRecord], dict[str, str]]:
-    """Each configuration in turn; those that fail are named with the reason."""
+    configs: Sequence[str], board: str, speeds: Sequence[float], html: Path | None, jobs: int,
+    console: Console,
+) -> tuple[list[BenchRecord], dict[str, str]]:  # fmt: skip
+    """Each configuration; those that fail are named with the reason."""
     from hwflow import bench
     from hwflow.report import terminal
 
+    def in_turn() -> Iterator[tuple[str, bench.Measured]]:
+        for config in configs:
+            chosen, out = bench.run_of(config, board)
+            title = f"hwflow bench engine, configuration {config}: {out}"
+            with terminal.LiveView(console, title, False) as view:
+                measured = bench.measure(chosen, speeds, out, view)
+            yield config, measured
+
     found: list[BenchRecord] = []
     failed: dict[str, str] = {}
-    for config in configs:
+    each = bench.together(configs, board, speeds, jobs, _line) if jobs > 1 else in_turn()
+    for config, (record, stages) in each:
         chosen, out = bench.run_of(config, board)
-        title = f"hwflow bench engine, configuration {config}: {out}"
-        with terminal.LiveView(console, title, False) as view:
-            record, stages = bench.measure(chosen, speeds, out, view)
         if record is None:
             last = next(stage for stage in stages if stage.status == "failed")
             failed[config] = f"stage {last.name}: {last.reason}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,26 @@ def test_command_line(run: Path) -> None:
     # The estimate states what this bench measured of the model.
     estimate = json.loads(hwflow("estimate", "codenet", "--json", "-", cwd=cwd).stdout)
     assert estimate["model_error"]["frame_percent"] == -5.0
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_configuration_that_fails_is_named(tmp_path: Path, jobs: int) -> None:
+    """Without photographs no configuration runs; both say so, and the file has no record."""
+    cache = tmp_path / "cache"
+    cache.write_text("a file where the folder of the downloads should be")
+    done = subprocess.run(
+        [sys.executable, "-m", "hwflow", "bench", "engine", "--configs", "a,g", "--jobs",
+         str(jobs)],
+        cwd=tmp_path, text=True, capture_output=True, timeout=300, check=False,
+        env={**os.environ, "HOME": str(cache), "PIP_INDEX_URL": "http://127.0.0.1:9/"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "configuration a: stage data" in done.stderr
+    assert "configuration g: stage data" in done.stderr
+    content = json.loads((tmp_path / "build/bench-engine.json").read_text())
+    assert set(content["failed"]) == {"a", "g"}
+    assert content["records"] == []
 
 
 @pytest.fixture(scope="module")
