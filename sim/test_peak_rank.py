@@ -64,7 +64,7 @@ async def ranks(dut):  # noqa: ANN001, ANN201
             await FallingEdge(dut.clk)
             if not int(dut.busy.value):
                 break
-            assert cycle < 256, "the threshold does not stop"
+            assert cycle < 260, "the threshold does not stop"
         threshold, above, fit = expected(values)
         at = int(dut.equal.value)
         assert int(dut.threshold.value) == threshold & 255, len(values)

@@ -198,12 +198,17 @@ module mac_array #(
     end
   end
 
+  // The partial sum read in this cycle is the one written in it: only after a chunk of one channel
+  logic again;
+  assign again = valid8_q && !drain8_q.chunk_last && drain8_q.oc == drain7_q.oc;
+
   for (genvar x = 0; x < LANES; x++) begin : g_drain
     logic [41:0] snap_q[PAIRS];
     logic [41:0] quad_q[3];  // 6: one of four pairs, three times
     logic [41:0] pair_q;  // 7: one of three
     logic [SUM_W-1:0] sum_d, sum_q;  // 8: unpacked
-    logic [ACC_W-1:0] total_d, total_q;  // 9: with the partial sum
+    logic [ACC_W-1:0] before_q;  // 8: the partial sum
+    logic [ACC_W-1:0] total_d, total_q;  // 9: with it
     (* ram_style = "distributed" *) logic [ACC_W-1:0] partial[OC];
 
     always_ff @(posedge clk) begin
@@ -241,16 +246,22 @@ module mac_array #(
       else sum_d = SUM_W'($signed(pair_q[20:0]));
     end
 
-    assign total_d = ACC_W'($signed(sum_q)) + (drain8_q.chunk_first ? '0 : partial[drain8_q.oc]);
+    assign total_d = ACC_W'($signed(sum_q)) + before_q;
 
     always_ff @(posedge clk) begin
       if (valid7_q) sum_q <= sum_d;
+      if (drain7_q.chunk_first) before_q <= '0;
+      else if (again) before_q <= total_d;
+      else before_q <= partial[drain7_q.oc];
       if (valid8_q) total_q <= total_d;
       if (valid8_q && !drain8_q.chunk_last) partial[drain8_q.oc] <= total_d;
     end
 
     assign d_acc[x] = total_q;
   end
+
+  logic unused;
+  assign unused = &{1'b0, drain8_q.chunk_first};
 endmodule
 
 `default_nettype wire

@@ -45,10 +45,10 @@ module peak (
   localparam int unsigned RESULT_DEPTH = 32;
   // From the decision on an entry until the result of the one before it is there
   localparam int unsigned RESULT_LAT = 1 + seq_pkg::INSERT_LAT + engine_pkg::LANE_LAT;
-  localparam int unsigned FULL = 8;  // RESULT_LAT + 3 more may come
+  localparam int unsigned FULL = 8;  // RESULT_LAT + 4 more may come
   localparam int unsigned PLACE_W = 8 + 13 + 10 + 6 + 4 + 1;
   localparam int unsigned RESULT_W = 128 + 16 + 8 + 13 + 10 + 6 + 1;
-  if (FULL + RESULT_LAT + 3 > RESULT_DEPTH) begin : g_illegal
+  if (FULL + RESULT_LAT + 4 > RESULT_DEPTH) begin : g_illegal
     peak_results_must_have_room u_illegal ();
   end
 
@@ -127,6 +127,8 @@ module peak (
   logic word;
   logic [7:0] class_q;
   logic last_class;
+  logic last_class_q;
+  logic [7:0] class_next;
   logic [15:0] plane_q;
   logic class_end;
   logic [1:0] row_q;
@@ -142,17 +144,17 @@ module peak (
   assign flush = state_q == FLUSH && !hold_q;
   assign issue = scan || word;
   assign entry_take = scan;
-  assign last_class = class_q == classes - 8'd1;
+  assign last_class = last_class_q;
   assign class_end = (scan && entry.last) || (word && row_q == 2'd2);
   assign scan_end = scan && entry.last && last_class;
   assign word_end = word && row_q == 2'd2 && last_class && (phase_q == TIES || lane_q == '1);
   always_ff @(posedge clk) begin
     hold_q <= hold;
+    last_class_q <= class_next == classes - 8'd1;
+    class_q <= class_next;
     if (state_q == IDLE || (class_end && last_class)) begin
-      class_q <= '0;
       plane_q <= hm;
     end else if (class_end) begin
-      class_q <= class_q + 8'd1;
       plane_q <= plane_q + {3'd0, geom.groups};
     end
     if (state_q != WORD) row_q <= '0;
@@ -161,6 +163,9 @@ module peak (
     else if (class_end && last_class) lane_q <= lane_q + 4'd1;
   end
   always_comb begin
+    class_next = class_q;
+    if (state_q == IDLE || (class_end && last_class)) class_next = '0;
+    else if (class_end) class_next = class_q + 8'd1;
     word_base8 = {3'd0, word_g_q, 1'b0};
     if (row_q == 2'd0) word_base8 -= {10'd0, geom.row_words, 1'b0};
     if (row_q == 2'd2) word_base8 += {10'd0, geom.row_words, 1'b0};
@@ -223,7 +228,20 @@ module peak (
       endcase
     end
   end
-  assign ties = res_valid_q && phase_q == WRITE && !all_fit_q && equal != '0;
+  // A cycle later, with what has been found out of them
+  logic cut_valid_q;
+  logic [15:0][7:0] cut_logits_q;
+  logic [15:0] cut_mask_q;
+  place_t cut_place_q;
+  logic cut_ties_q;
+  always_ff @(posedge clk) begin
+    cut_valid_q <= res_valid_q && !rst;
+    cut_logits_q <= res_logits_q;
+    cut_mask_q <= mask;
+    cut_place_q <= res_place_q;
+    cut_ties_q <= phase_q == WRITE && !all_fit_q && equal != '0;
+  end
+  assign ties = cut_valid_q && cut_ties_q;
 
   logic head_valid;
   logic pop;
@@ -238,9 +256,9 @@ module peak (
   logic fifo_ready;
   fifo #(.WIDTH(RESULT_W), .DEPTH(RESULT_DEPTH)) u_results (
       .clk, .rst,
-      .in_valid(res_valid_q && (mask != '0 || res_place_q.last)),
-      .in_data({res_logits_q, mask, res_place_q.class_id, res_place_q.g, res_place_q.y,
-                res_place_q.xo, res_place_q.last}),
+      .in_valid(cut_valid_q && (cut_mask_q != '0 || cut_place_q.last)),
+      .in_data({cut_logits_q, cut_mask_q, cut_place_q.class_id, cut_place_q.g, cut_place_q.y,
+                cut_place_q.xo, cut_place_q.last}),
       .in_ready(fifo_ready),
       .out_valid(head_valid),
       .out_data({head_logits, head_mask, head_class, head_g, head_y, head_xo, head_last}),
@@ -340,7 +358,7 @@ module peak (
   ram_sdp #(.WIDTH(1), .DEPTH(8192)) u_marks (
       .clk,
       .wr_en(wiping || ties || found),
-      .wr_addr(wiping ? wipe_q[12:0] : ties ? res_place_q.g : looked_g),
+      .wr_addr(wiping ? wipe_q[12:0] : ties ? cut_place_q.g : looked_g),
       .wr_data(ties && !wiping),
       .rd_en(look), .rd_addr(find_g_q[12:0]), .rd_data(mark)
   );

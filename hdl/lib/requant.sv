@@ -34,6 +34,7 @@ module requant (
   logic coarse_ovf_d, coarse_ovf_q, coarse_sticky_d, coarse_sticky_q;
   logic sign2_q, sign3_q, sign4_q;
   logic [2:0] fine_q;
+  logic [7:0] kept_d, kept_q;  // bit i: bit 17 - i stays above the ten bits after the fine shift
 
   // 3: moved right by code[2:0]
   logic [10:0] fine_d, fine_r_q;  // ten bits and guard
@@ -71,17 +72,20 @@ module requant (
     endcase
   end
 
+  assign kept_d = 8'hff >> code1_q[2:0];
+
+  // What is not kept is lost below, from the other end: bit i if i < fine
+  logic [7:0] above_ten;
+  logic [6:0] lost;
+  assign above_ten = {coarse_q[10], coarse_q[11], coarse_q[12], coarse_q[13], coarse_q[14],
+                      coarse_q[15], coarse_q[16], coarse_q[17]} ^ {8{sign2_q}};
+  assign lost = ~{kept_q[1], kept_q[2], kept_q[3], kept_q[4], kept_q[5], kept_q[6], kept_q[7]};
+
   always_comb begin
     fine_d = 11'(coarse_q >> fine_q);
-    fine_ovf_d = coarse_ovf_q;
-    sticky_d = coarse_sticky_q;
     // Bit 10 + fine is the highest one kept; it and all above must be the sign
-    for (int unsigned i = 0; i < 8; i++) begin
-      if (3'(i) <= 3'd7 - fine_q && coarse_q[17-i] != sign2_q) fine_ovf_d = 1'b1;
-    end
-    for (int unsigned i = 0; i < 7; i++) begin
-      if (3'(i) < fine_q && coarse_q[i]) sticky_d = 1'b1;
-    end
+    fine_ovf_d = coarse_ovf_q || (kept_q & above_ten) != '0;
+    sticky_d = coarse_sticky_q || (lost & coarse_q[6:0]) != '0;
   end
 
   // A negative sum rounds to at most 0; 511 + 1 wraps to -512, so bit 9 counts as above
@@ -118,6 +122,7 @@ module requant (
       coarse_sticky_q <= coarse_sticky_d;
       sign2_q <= sum_q[SUM_W-1];
       fine_q <= code1_q[2:0];
+      kept_q <= kept_d;
       type2_q <= type1_q;
     end
     if (en2_q) begin

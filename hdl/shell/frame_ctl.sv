@@ -71,15 +71,17 @@ module frame_ctl (
   logic [31:0] cycles_q;
   logic [28:0] rd_beats_q;
   logic [28:0] wr_beats_q;
-  logic config_bad;
+  logic config_bad_q;   // the registers do not change from `start` on
   logic expired_q;
   logic fail;
   logic [7:0] fail_code;
   logic [11:0] fail_tag;
   logic quiet;
 
-  assign config_bad = (prog_words[31:28] != '0) || (prog_words == '0) || (low_bits != '0)
-                      || (lane_words[31:28] != '0) || (lane_words == '0);
+  always_ff @(posedge clk) begin
+    config_bad_q <= (prog_words[31:28] != '0) || (prog_words == '0) || (low_bits != '0)
+                    || (lane_words[31:28] != '0) || (lane_words == '0);
+  end
   assign quiet = read_idle && write_idle;
 
   always_comb begin
@@ -87,7 +89,7 @@ module frame_ctl (
     fail_code = core_error_code;
     fail_tag = core_error_tag;
     if (state_q == CHECK) begin
-      fail = config_bad;
+      fail = config_bad_q;
       fail_code = regs_pkg::ERR_CONFIG;
       fail_tag = '0;
     end else if (state_q == RUN) begin
@@ -104,7 +106,7 @@ module frame_ctl (
     state_d = state_q;
     case (state_q)
       IDLE: if (start) state_d = CHECK;
-      CHECK: state_d = config_bad ? DRAIN : BEGIN;
+      CHECK: state_d = config_bad_q ? DRAIN : BEGIN;
       BEGIN: state_d = KICK;
       KICK: state_d = RUN;
       RUN: if (fail || core_done) state_d = DRAIN;
