@@ -176,7 +176,8 @@ module dma_read #(
     end
   end
 
-  assign slot_free = (!arvalid_q || m_axi_arready) && owner_ready && !stop;
+  // Not in the cycle of arready as well: that comes late, and a burst has two beats or more
+  assign slot_free = !arvalid_q && owner_ready && !stop;
   assign b_take = slot_free && b_ready_q;
   assign ld_take = slot_free && !b_ready_q && ld_ready_q && (load_turn_q || !a_ready_q);
   assign a_take = slot_free && !b_ready_q && a_ready_q && !(load_turn_q && ld_ready_q);

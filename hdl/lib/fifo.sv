@@ -33,11 +33,13 @@ module fifo #(
   logic [INDEX_W-1:0] head_q;
   logic [INDEX_W-1:0] tail_q;
   logic [LEVEL_W-1:0] level_q;
+  logic valid_q;  // level_q is not 0
+  logic room_q;  // level_q is not DEPTH
   logic put;
   logic take;
 
-  assign in_ready = level_q != LEVEL_W'(DEPTH);
-  assign out_valid = level_q != '0;
+  assign in_ready = room_q;
+  assign out_valid = valid_q;
   assign out_data = words[tail_q];
   assign level = level_q;
   assign put = in_valid && in_ready;
@@ -52,11 +54,21 @@ module fifo #(
       head_q <= '0;
       tail_q <= '0;
       level_q <= '0;
+      valid_q <= 1'b0;
+      room_q <= 1'b1;
     end else begin
       if (put) head_q <= head_q + 1'b1;
       if (take) tail_q <= tail_q + 1'b1;
-      if (put && !take) level_q <= level_q + 1'b1;
-      if (take && !put) level_q <= level_q - 1'b1;
+      if (put && !take) begin
+        level_q <= level_q + 1'b1;
+        valid_q <= 1'b1;
+        room_q  <= level_q != LEVEL_W'(DEPTH - 1);
+      end
+      if (take && !put) begin
+        level_q <= level_q - 1'b1;
+        valid_q <= level_q != LEVEL_W'(1);
+        room_q  <= 1'b1;
+      end
     end
   end
 endmodule
