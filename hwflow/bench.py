@@ -42,7 +42,6 @@ MOST = 3  # losses and waits that a record names
 ARRAY = 0  # number of the array's queue
 START, OWN = "the first map", "its own next operation"
 END = "the end of the frame"
-MARKS = ("<!-- hwflow bench engine -->", "<!-- end of the bench -->")
 
 
 @dataclass(frozen=True)
@@ -463,18 +462,20 @@ def markdown(records: Sequence[BenchRecord]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def insert(path: Path, records: Sequence[BenchRecord]) -> None:
-    """Put the tables between the two marks of a Markdown file; ConfigError without them."""
+def insert(path: Path, table: str, name: str) -> None:
+    """Put tables between the two marks of that name in a Markdown file; ConfigError without them.
+    """
+    first, last = f"<!-- hwflow bench {name} -->", f"<!-- end of {name} -->"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--into {path}: cannot be read ({error})") from error
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ConfigError(f"--into {path}: has no lines {MARKS[0]} and {MARKS[1]}; add them where "
-                          "the tables belong")
-    write_atomic(path, f"{before}{begin}\n{markdown(records)}{end}{after}".encode())
+        raise ConfigError(f"--into {path}: has no lines {first} and {last}; add them where the "
+                          "tables belong")
+    write_atomic(path, f"{before}{begin}\n{table}{end}{after}".encode())
 
 
 def read(path: Path) -> tuple[BenchRecord, ...]:

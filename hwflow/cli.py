@@ -392,11 +392,39 @@ def bench_engine(
         console.print()
         console.print(bench.render(found))
     if into is not None and found:
-        bench.insert(into, found)
+        bench.insert(into, bench.markdown(found), "engine")
     for path in ([] if show else [file]) + ([into] if into is not None and found else []):
         error.print(f"wrote {path}", soft_wrap=True)
     if failed:
         raise ToolError("; ".join(f"configuration {name}: {why}" for name, why in failed.items()))
+
+
+@bench_app.command(
+    "estimates",
+    epilog="Example: `hwflow bench estimates --board ultra96 --into docs/performance.md`",
+)
+def bench_estimates(
+    configs: Annotated[
+        str, typer.Option("--configs", help="Configurations, separated by commas.")
+    ] = "a,b,c,d,e,f,g",
+    board: Board = "pynq-z2",
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Put the table into this Markdown file, too.")
+    ] = None,
+) -> None:
+    """Bounds and the cycle model's answer for each configuration, as Markdown; no simulation."""
+    from hwflow import bench
+    from hwflow import boards as known
+    from hwflow import estimate as estimates
+
+    chip, found = known.load(board), []
+    for config in bench.configs(configs):
+        graph, title, letter = estimates.source("codenet", config)
+        found.append(estimates.estimate(graph, chip, title, letter))
+    table = estimates.markdown(found)
+    typer.echo(table, nl=False)
+    if into is not None:
+        bench.insert(into, table, f"estimates {board}")
 
 
 def _line(text: str) -> None:

@@ -9,7 +9,7 @@ weights of zero: neither the operations nor the model look at their values.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from rich.text import Text
 from hwflow import ingest, passes
 from hwflow.boards import Board, OtherDesign
 from hwflow.emit import isa
-from hwflow.emit.engine import EngineParams, compile_graph
+from hwflow.emit.engine import DW_MACS, EngineParams, compile_graph
 from hwflow.errors import ConfigError, DataError
 from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.models import shapes
@@ -76,7 +76,8 @@ class Estimate:
     DDR needs at its sustained bandwidth (`ddr_cycles`).
 
     ideal_cycles: the 1x1 layers and the first one on all multipliers of the array. utilisation:
-    ideal_cycles / cycles_per_frame.
+    ideal_cycles / cycles_per_frame. lanes_ideal_cycles: depthwise and deformable layers on all
+    multipliers of the lanes.
     """
 
     kind: str
@@ -90,6 +91,7 @@ class Estimate:
     fps: float
     ideal_cycles: int
     utilisation: float
+    lanes_ideal_cycles: int
     macs_per_frame: int
     ddr_bytes_per_frame: int
     ddr_cycles: int
@@ -158,10 +160,12 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
     fps = board.clock.mhz * 1e6 / cycles
     ideal = ideal_cycles(graph, params)
     paper = PAPER_FPS.get(config) if config else None
+    lanes = sum(-(-graph.macs(node) // DW_MACS) for node in graph.nodes
+                if node.op in ("dw", "deform_dw"))  # fmt: skip
     return Estimate(
         KIND, model, config, board.name, board.engine.columns, board.engine.pixels,
-        board.clock.mhz, cycles, round(fps, 3), ideal, round(ideal / cycles, 4), graph.macs(),
-        traffic, int(ddr_cycles), params.act_words, program.peak_words, None,
+        board.clock.mhz, cycles, round(fps, 3), ideal, round(ideal / cycles, 4), lanes,
+        graph.macs(), traffic, int(ddr_cycles), params.act_words, program.peak_words, None,
         "no bench of this engine was found; `hwflow bench engine` measures it",
         paper, round(fps / paper, 2) if paper else None, sizes(board, params),
         tuple(board.others), tuple(schema.Layer(**row) for row in rows),
@@ -321,6 +325,31 @@ def codenet_graph(cfg: CodenetConfig) -> Graph:
 
 
 # ---- tables
+
+
+def markdown(rows: Sequence[Estimate]) -> str:
+    """Bounds and estimates of several configurations on a board, for docs/performance.md."""
+    titles = (
+        "config", "array: cycles", "lanes: cycles", "DDR: bytes", "DDR: cycles", "fps at most",
+        "model: cycles", "utilisation", "array busy", "lanes busy", "fps", "times the paper",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(titles)} |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    for one in rows:
+        busy = {queue: sum(row.cycles for row in one.layers if row.queue == queue)
+                for queue in isa.QUEUES}  # fmt: skip
+        bound = max(one.ideal_cycles, one.lanes_ideal_cycles, one.ddr_cycles)
+        cells = (
+            str(one.config), f"{one.ideal_cycles:,}", f"{one.lanes_ideal_cycles:,}",
+            f"{one.ddr_bytes_per_frame:,}", f"{one.ddr_cycles:,}",
+            f"{one.clock_mhz * 1e6 / bound:,.1f}", f"{one.cycles_per_frame:,}",
+            f"{100 * one.utilisation:.1f} %", f"{busy['array']:,}", f"{busy['lanes']:,}",
+            f"{one.fps:,.1f}", "-" if one.ratio is None else f"{one.ratio:.1f}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    first = rows[0]
+    lines += ["", f"Kind: {first.kind}, {first.board}: {first.columns} x {first.pixels} "
+              f"multipliers, {first.act_words:,} activation words, {first.clock_mhz:g} MHz."]
+    return "\n".join(lines) + "\n"
 
 
 def render(found: Estimate) -> Group:

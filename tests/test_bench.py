@@ -189,11 +189,13 @@ def test_command_line(run: Path) -> None:
     printed = hwflow("bench", "engine", "--show", "--markdown", cwd=cwd)
     assert printed.stdout == bench.markdown([one])
     page = cwd / "page.md"
-    page.write_text(f"before\n{bench.MARKS[0]}\nold\n{bench.MARKS[1]}\nafter\n")
+    first, last = "<!-- hwflow bench engine -->", "<!-- end of engine -->"
+    page.write_text(f"before\n{first}\nold\n{last}\nafter\n")
     for _ in range(2):
         hwflow("bench", "engine", "--show", "--into", "page.md", cwd=cwd)
-        lines = (f"before\n{bench.MARKS[0]}\n", bench.markdown([one]), bench.MARKS[1], "\nafter\n")
-        assert page.read_text() == "".join(lines)
+        assert page.read_text() == (
+            f"before\n{first}\n{bench.markdown([one])}{last}\nafter\n"
+        )
     page.write_text("no marks")
     refused = hwflow("bench", "engine", "--show", "--into", "page.md", cwd=cwd)
     assert refused.returncode == 1

@@ -191,6 +191,23 @@ def test_memory_blocks_of_the_activations(words: int, bram36: int) -> None:
     assert estimate.sizes(PYNQ, params).bram36 == bram36 + rings
 
 
+def test_table_of_configurations(b: estimate.Estimate, tmp_path: Path) -> None:
+    lanes = [n for n in of_shapes("b").nodes if n.op in ("dw", "deform_dw")]
+    assert 0 <= b.lanes_ideal_cycles - (DEPTHWISE_B + DEFORMABLE_B) / 144 <= len(lanes)
+    other = dataclasses.replace(b, config="g", ratio=None)
+    lines = estimate.markdown([b, other]).splitlines()
+    assert lines[2].startswith(f"| b | {b.ideal_cycles:,} | {b.lanes_ideal_cycles:,} | ")
+    assert lines[2].endswith(f"| {b.fps:,.1f} | {b.ratio:.1f} |")
+    assert lines[3].endswith(" | - |")
+    assert {line.count("|") for line in lines[:4]} == {13}
+    page = tmp_path / "page.md"
+    page.write_text("<!-- hwflow bench estimates pynq-z2 --><!-- end of estimates pynq-z2 -->")
+    done = hwflow("bench", "estimates", "--configs", "b", "--into", "page.md", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == estimate.markdown([b])
+    assert done.stdout in page.read_text()
+
+
 def test_unknown_networks() -> None:
     with pytest.raises(ConfigError, match="model 'resnet' is not known"):
         estimate.source("resnet", None)
