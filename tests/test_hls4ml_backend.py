@@ -90,7 +90,7 @@ def test_small_networks_are_exact(make, shape, out, tmp_path: Path) -> None:  # 
     assert (result.project / "firmware" / "net.cpp").is_file()
 
 
-def ties(path: Path) -> Path:
+def ties(path: Path, bias: float = 2.0**-17) -> Path:
     """Three dense layers; the second has a bias of 2**-17, finer than hls4ml's fixed<32,16>.
 
     Its quantiser's step is 2**-7, its inputs are multiples of 2**-8: an odd one lies on a tie,
@@ -116,7 +116,7 @@ def ties(path: Path) -> Path:
         weights = quant(f"wq{number}", f"w{number}", "one", "four", 1)
         x = node("MatMul", f"dense{number}", x, weights)
         if number == 2:
-            arrays["bias"] = [0, 2.0**-17, 0]
+            arrays["bias"] = [0, bias, 0]
             x = node("Add", "sum", x, "bias")
         name = "y" if number == 3 else f"act{number}"
         x = quant(name, node("Relu", f"relu{number}", x), scale, "eight", 0)
@@ -152,25 +152,54 @@ def test_a_difference_is_found_in_its_first_layer(tmp_path: Path) -> None:
     assert "channel 1, index (1,): 0.015625, the file says 0.01563262939453125" in str(first)
 
 
-def test_the_build_marks_a_difference(tmp_path: Path) -> None:
-    """The stage has failed, with the numbers in the report; what follows is left out."""
-    path = ties(tmp_path / "ties.onnx")
+def test_a_quantised_bias_of_free_scale_converts(tmp_path: Path) -> None:
+    """hls4ml fails on such a constant; as the floats it stands for it is taken."""
+    path = ties(tmp_path / "ties.onnx", 2.0**-8)
+    model = onnx.load(path)
+    for name, value in (("wide", 32), ("free", 0.3 / 256)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(value), name))
+    one = next(t for t in model.graph.initializer if t.name == "one")
+    one.CopyFrom(onnx.numpy_helper.from_array(np.float32(0.3), "one"))
+    place = next(i for i, n in enumerate(model.graph.node) if n.op_type == "Add")
+    model.graph.node[place].input[1] = "quantised"
+    model.graph.node.insert(place, onnx.helper.make_node(
+        "Quant", ["bias", "free", "zero", "wide"], ["quantised"], signed=1, narrow=0,
+        rounding_mode="ROUND", domain="qonnx.custom_op.general",
+    ))  # fmt: skip
+    onnx.save(model, path)
+    result = hls4ml_backend.write_and_csim(path, tmp_path / "out", TIED)
+    assert result.mismatches == 0
+    assert len(np.unique(result.outputs)) > 1
+
+
+@pytest.mark.parametrize("bias", [2.0**-17, 2.0**-8])
+def test_the_build_marks_a_difference(bias: float, tmp_path: Path) -> None:
+    """The stage has failed, with the numbers in the report; what follows is left out.
+
+    A bias of 2**-8 is one that hls4ml holds: there every value is equal.
+    """
+    path = ties(tmp_path / "ties.onnx", bias)
     np.savez(tmp_path / "vectors.npz", x=TIED)
     done = subprocess.run(
         [sys.executable, "-m", "hwflow", "build", str(path), "--backend", "hls4ml", "--inputs",
          "vectors.npz", "--out", "run"],
         cwd=tmp_path, text=True, capture_output=True, timeout=500, check=False,
     )
-    assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stderr
-    assert "layer 'my_dense2'" in done.stderr
     report = schema.read(tmp_path / "run/report.json")
+    status = {stage.name: stage.status for stage in report.stages}
+    assert {status[name] for name in ("rtl", "sim", "synth", "bitstream")} == {"skipped"}
+    assert "hls4ml" in str(report.verify.hls.tool)
+    if bias == 2.0**-8:
+        assert done.returncode == 0, done.stderr
+        assert status["hls"] == "done"
+        assert (report.verify.hls.images, report.verify.hls.mismatches) == (3, 0)
+        return
+    assert done.returncode == 1, done.stdout
+    assert "layer 'my_dense2'" in done.stderr
     assert (report.verify.hls.images, report.verify.hls.mismatches) == (3, 2)
     assert "0.015625" in str(report.verify.hls.reason)
-    assert "hls4ml" in str(report.verify.hls.tool)
-    status = {stage.name: stage.status for stage in report.stages}
     assert status["hls"] == "failed"
-    assert {status[name] for name in ("rtl", "sim", "synth", "bitstream")} == {"skipped"}
     assert (tmp_path / "run/hls/hls4ml/firmware/net.cpp").is_file()
 
 
@@ -183,6 +212,8 @@ def test_the_build_marks_a_difference(tmp_path: Path) -> None:
         (["MatMul m", "Relu r", "Quant q"], ["m", "r"], [("m", "m"), ("r", "q")]),
         # A layer that only rescales: before it the value has another unit.
         (["MatMul m", "Mul s", "Quant q"], ["m", "scaled<m"], [("scaled", "q")]),
+        # The same where the file has a name for it: the bias behind the scale of the weights.
+        (["MatMul m", "Add a", "Relu r"], ["m", "a<m", "r"], [("a", "a"), ("r", "r")]),
         # A run of sums and products becomes the last of them.
         (["MatMul m", "Sub s", "Div d", "Add y"], ["m", "y"], [("m", "m"), ("y", "y")]),
         (["Reshape r", "Mul p", "Sub s", "Quant q", "MatMul m"], ["r", "s", "m"],

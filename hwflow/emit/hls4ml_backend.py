@@ -220,6 +220,7 @@ def _prepare(model: "ModelWrapper") -> tuple["ModelWrapper", bool]:
     from qonnx.util.cleanup import cleanup_model
 
     _give_bias(model)
+    _plain_biases(model)
     channels_last = any(n.op_type == "Conv" for n in model.graph.node)
     if channels_last:
         # By default the transformation keeps an NCHW input and adds a Transpose, and hls4ml then
@@ -238,6 +239,32 @@ def _give_bias(model: "ModelWrapper") -> None:
         outputs = model.get_tensor_shape(node.output[0])[-1]
         model.set_initializer(name, np.zeros(outputs, np.float32))
         node.input.append(name)
+
+
+def _plain_biases(model: "ModelWrapper") -> None:
+    """A quantised bias whose scale is no power of two becomes the floats it stands for.
+
+    hls4ml scales such a constant in a layer of its own, which has no input, and fails on it.
+    """
+    for node in [n for n in model.graph.node if n.op_type in ("Quant", "IntQuant")]:
+        value, scale, zero, bits = (model.get_initializer(i) for i in node.input)
+        users = [n for n in model.graph.node if node.output[0] in n.input]
+        bias = all(n.op_type == "Add" or node.output[0] in n.input[2:] for n in users)
+        if value is None or scale is None or not users or not bias:
+            continue
+        if (np.frexp(scale)[0] == 0.5).all():
+            continue
+        signed, narrow = (_flag(node, name) for name in ("signed", "narrow"))
+        low = -(2.0 ** (bits - 1)) + narrow if signed else 0 * bits
+        high = 2.0 ** (bits - 1) - 1 if signed else 2.0**bits - 1 - narrow
+        units = np.clip(np.rint(value / scale + zero), low, high)
+        name = node.output[0]
+        model.graph.node.remove(node)
+        model.set_initializer(name, ((units - zero) * scale).astype(np.float32))
+
+
+def _flag(node: Any, name: str) -> int:  # noqa: ANN401
+    return next((int(a.i) for a in node.attribute if a.name == name), 0)
 
 
 def _plan(
@@ -376,6 +403,9 @@ def counterparts(
         layer["inputs"][0]: layer for layer in layers
         if layer["outputs"] and layer["inputs"] and layer["outputs"][0] not in made
     }
+    rescaled = {
+        name for layer in layers if layer["kind"] in _RESCALING for name in layer["inputs"]
+    }
     pairs = []
     for layer in layers:
         if not layer["outputs"]:
@@ -385,10 +415,9 @@ def counterparts(
             before = layer["inputs"][0] if layer["inputs"] else ""
             if before in made:
                 pairs.append((str(layer["name"]), last(before, unnamed=True)))
-        elif name not in foreign:
-            pairs.append((str(layer["name"]), last(name)))
-        elif foreign[name]["kind"] not in _RESCALING:
-            pairs.append((str(layer["name"]), name))
+        elif name not in rescaled:
+            carried = name if name in foreign else last(name)
+            pairs.append((str(layer["name"]), carried))
     return pairs
 
 
