@@ -417,6 +417,16 @@ def test_testbench_of_the_vitis_project(tmp_path: Path) -> None:
         plan.execute(again, vitis)
 
 
+def test_a_convolution_of_many_channels_runs_in_parts(engine: Path, tmp_path: Path) -> None:
+    """Its rows do not fit the row buffer at once."""
+    b = Cases("many", 4)
+    x = b.input("x", (150, 9, 40), U8)
+    b.conv("conv", [x], (5, 150, 3, 3), kernel=3, stride=2, pad=1)
+    graph = b.graph()
+    assert hls_program.BANKS * WIDE.band_depth < 150 * 3 * 5
+    check(graph, tmp_path, engine, random_inputs(graph, 1))
+
+
 def test_general_kernels_stay_within_their_buffers(tmp_path: Path) -> None:
     """The sanitizers see every access of the kernels that random networks need."""
     flags = ("-fsanitize=address,bounds", "-fno-sanitize-recover=all")

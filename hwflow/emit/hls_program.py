@@ -458,13 +458,24 @@ def _conv(compiler: _Compiler, node: Node) -> dict[str, int]:
     attrs, shape = node.attrs, compiler.shape
     depth = layer["in_c"] * attrs.kernel**2
     rows = layer["in_c"] * attrs.kernel * words_of(layer["in_w"])
-    compiler.fit(node, "words of input rows", rows, BANKS * shape.band_depth, "band_depth")
+    if rows > BANKS * shape.band_depth:  # conv2d loads the rows of some channels at a time
+        return {**_conv_in_parts(compiler, node, layer), "op": OPCODES["conv2d"]}
     compiler.fit(node, "steps of the multiply array", depth, shape.in_words, "in_words")
     tile = min(shape.out_words // bytes_of(attrs.out), shape.in_words // depth)
     return {
         **layer, **compiler.array(node, depth), "kernel": attrs.kernel, "stride": attrs.stride,
         "pad": attrs.pad, "tile": tile,
     }  # fmt: skip
+
+
+def _conv_in_parts(compiler: _Compiler, node: Node, layer: dict[str, int]) -> dict[str, int]:
+    """A dense convolution of many channels as the conv2d it is."""
+    a = node.attrs
+    attrs = Conv2dAttrs(
+        (a.kernel,) * 2, (a.stride,) * 2, (a.pad,) * 4, (1, 1), 1, 0, a.weight_bits, a.acc_bits,
+        a.out.lo, a.out.hi, a.out,
+    )  # fmt: skip
+    return _conv2d_layer(compiler, node, layer, attrs)
 
 
 def _window2d(attrs: Conv2dAttrs | Maxpool2dAttrs) -> dict[str, int]:
@@ -478,7 +489,13 @@ def _window2d(attrs: Conv2dAttrs | Maxpool2dAttrs) -> dict[str, int]:
 def _conv2d(compiler: _Compiler, node: Node) -> dict[str, int]:
     compiler.stored(node, node.inputs[0])
     layer = compiler.read(node, node.inputs[0])
-    attrs, shape = node.attrs, compiler.shape
+    return _conv2d_layer(compiler, node, layer, node.attrs)
+
+
+def _conv2d_layer(
+    compiler: _Compiler, node: Node, layer: dict[str, int], attrs: Conv2dAttrs
+) -> dict[str, int]:
+    shape = compiler.shape
     depth = layer["in_c"] // attrs.groups * attrs.kernel[0] * attrs.kernel[1]
     rows = attrs.kernel[0] * words_of(layer["in_w"])
     compiler.fit(node, "words of input rows", rows, BANKS * shape.band_depth, "band_depth")
