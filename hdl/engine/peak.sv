@@ -188,7 +188,7 @@ module peak (
     request_q.meta.emit <= scan || (word && row_q == 2'd1);
     request_q.meta.v <= scan ? entry.v : {1'b0, word_y_q};
     request_q.meta.at_left <= scan ? entry.at_left : word_xo_q == '0;
-    request_q.meta.at_right <= scan ? entry.at_right : word_xo_q == geom.row_words - 6'd1;
+    request_q.meta.at_right <= scan ? entry.at_right : word_xo_q == last_xo_q;
     if (issue) place_q <= place_d;
   end
   assign request = request_q;
@@ -340,7 +340,10 @@ module peak (
 
   // ---- words with ties: noted in scan 2, forgotten when found and before
   logic [13:0] wipe_q;
-  logic wiping;
+  logic wiping;  // wipe_q is below the number of words
+  logic searched_q;  // find_g_q is that number
+  logic [13:0] last_g_q;
+  logic [5:0] last_xo_q;
   logic mark;
   logic [13:0] find_g_q;
   logic [9:0] find_y_q;
@@ -351,10 +354,9 @@ module peak (
   logic [12:0] looked_g;
   logic [9:0] looked_y;
   logic [5:0] looked_xo;
-  assign wiping = wipe_q != {1'b0, geom.groups};
-  assign look = state_q == FIND && find_g_q != {1'b0, geom.groups} && !found;
+  assign look = state_q == FIND && !searched_q && !found;
   assign found = looked && mark;
-  assign missed = find_g_q == {1'b0, geom.groups} && !looked && !look_q;
+  assign missed = searched_q && !looked && !look_q;
   ram_sdp #(.WIDTH(1), .DEPTH(8192)) u_marks (
       .clk,
       .wr_en(wiping || ties || found),
@@ -370,8 +372,17 @@ module peak (
   );
   always_ff @(posedge clk) begin
     look_q <= look;
-    if (rst || state_q == IDLE) wipe_q <= '0;
-    else if (wiping) wipe_q <= wipe_q + 14'd1;
+    last_g_q <= {1'b0, geom.groups} - 14'd1;
+    last_xo_q <= geom.row_words - 6'd1;
+    if (rst || state_q == IDLE) begin
+      wipe_q <= '0;
+      wiping <= 1'b1;
+    end else if (wiping) begin
+      wipe_q <= wipe_q + 14'd1;
+      wiping <= wipe_q != last_g_q;
+    end
+    if (rst || state_q == IDLE || found) searched_q <= 1'b0;
+    else if (look) searched_q <= find_g_q == last_g_q;
     if (state_q == IDLE) begin
       find_g_q <= '0;
       find_y_q <= '0;
@@ -385,7 +396,7 @@ module peak (
       word_xo_q <= looked_xo;
     end else if (look) begin
       find_g_q <= find_g_q + 14'd1;
-      if (find_xo_q == geom.row_words - 6'd1) begin
+      if (find_xo_q == last_xo_q) begin
         find_y_q <= find_y_q + 10'd1;
         find_xo_q <= '0;
       end else begin
@@ -397,7 +408,7 @@ module peak (
   logic unused;
   always_comb begin
     unused = &{1'b0, fifo_ready, geom, entry.emit, entry.half, entry.offset[15:13], entry.v[10],
-               entry.xo};
+               entry.xo, cut_place_q.lane};
     for (int x = 0; x < 16; x++) unused ^= lanes_center[x][8];
   end
 endmodule

@@ -67,6 +67,8 @@ module walker (
   logic [12:0] g_step_q;
   logic [12:0] last_g_q;
   logic [5:0] last_xo_q;
+  logic [12:0] g_before_q;  // the word before the last one
+  logic [5:0] xo_before_q;
   always_ff @(posedge clk) begin
     if (linear) word_step_q <= pair ? 17'd4 : 17'd2;
     else word_step_q <= geom.up ? 17'd1 : 17'd2 << geom.stride_log2;
@@ -75,6 +77,8 @@ module walker (
     g_step_q   <= pair ? 13'd2 : 13'd1;
     last_g_q   <= geom.groups - (pair ? 13'd2 : 13'd1);
     last_xo_q  <= geom.row_words - 6'd1;
+    g_before_q <= last_g_q - g_step_q;
+    xo_before_q <= geom.row_words - 6'd2;
   end
 
   // The walk
@@ -84,16 +88,16 @@ module walker (
   logic [5:0] xo_q;
   logic [16:0] row8_q;
   logic [16:0] base8_q;
-  logic last_word;
-  logic last_of_row;
+  logic last_word_q;  // g_q is the last word
+  logic last_of_row_q;  // xo_q is the last word of a row
   logic [16:0] next_row8;
   assign step = walking_q && (!item_valid || item_take);
-  assign last_word = g_q == last_g_q;
-  assign last_of_row = (xo_q == last_xo_q) && !linear;
   assign next_row8 = row8_q + (geom.up && !vy_q[0] ? 17'd0 : row_step_q);
   always_ff @(posedge clk) begin
-    if (seeking_q || (step && last_word)) begin
+    if (seeking_q || (step && last_word_q)) begin
       g_q <= '0;
+      last_word_q <= last_g_q == '0;
+      last_of_row_q <= last_xo_q == '0 && !linear;
       vy_q <= first_vy;
       xo_q <= '0;
       // the last cycle of the search still adds a bit
@@ -101,7 +105,9 @@ module walker (
       base8_q <= seeking_q ? first8_d : first8_q;
     end else if (step) begin
       g_q <= g_q + g_step_q;
-      if (last_of_row) begin
+      last_word_q <= g_q == g_before_q;
+      last_of_row_q <= (last_of_row_q ? last_xo_q == '0 : xo_q == xo_before_q) && !linear;
+      if (last_of_row_q) begin
         vy_q <= vy_q + vy_step_q;
         xo_q <= '0;
         row8_q <= next_row8;
@@ -121,7 +127,7 @@ module walker (
     else if (item_take) item_valid <= 1'b0;
     if (step) begin
       item_q.g <= g_q;
-      item_q.last <= last_word;
+      item_q.last <= last_word_q;
       item_q.vy <= vy_q;
       item_q.base8 <= base8_q;
       item_q.at_left <= xo_q == '0;

@@ -77,6 +77,9 @@ module frame_ctl (
   logic [7:0] fail_code;
   logic [11:0] fail_tag;
   logic quiet;
+  logic stop_q;         // in DRAIN and CLOSE
+  logic begin_q;        // in BEGIN
+  logic kick_q;         // in KICK
 
   always_ff @(posedge clk) begin
     config_bad_q <= (prog_words[31:28] != '0) || (prog_words == '0) || (low_bits != '0)
@@ -120,6 +123,9 @@ module frame_ctl (
   always_ff @(posedge clk) begin
     if (rst) begin
       state_q <= IDLE;
+      stop_q <= 1'b0;
+      begin_q <= 1'b0;
+      kick_q <= 1'b0;
       failed_q <= 1'b0;
       aborted_q <= 1'b0;
       done_q <= 1'b0;
@@ -128,6 +134,9 @@ module frame_ctl (
       irq_error <= 1'b0;
     end else begin
       state_q <= state_d;
+      stop_q <= (state_d == DRAIN) || (state_d == CLOSE);
+      begin_q <= state_d == BEGIN;
+      kick_q <= state_d == KICK;
       irq_done <= 1'b0;
       irq_error <= 1'b0;
       if (soft_reset) begin
@@ -182,9 +191,9 @@ module frame_ctl (
   assign cycles = cycles_q;
   assign rd_bytes = {rd_beats_q, 3'b000};
   assign wr_bytes = {wr_beats_q, 3'b000};
-  assign begin_stream = state_q == BEGIN;
-  assign core_start = state_q == KICK;
-  assign stop = (state_q == DRAIN) || (state_q == CLOSE);
+  assign begin_stream = begin_q;
+  assign core_start = kick_q;
+  assign stop = stop_q;
   assign core_rst = rst || (stop && (failed_q || aborted_q));
 endmodule
 
