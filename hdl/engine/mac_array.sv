@@ -51,7 +51,12 @@ module mac_array #(
   localparam int unsigned ACC_W = engine_pkg::ACC_W;
 
   localparam int unsigned PAIRS = OC / 2;
+  localparam int unsigned QUADS = PAIRS / 4;
   localparam int unsigned SUM_W = 25;  // an unpacked sum: 512 * 128 * 255 < 2**24
+
+  if (OC % 8 != 0 || OC > 24) begin : g_illegal
+    mac_array_has_8_16_or_24_channels u_illegal ();
+  end
 
   typedef struct packed {
     logic              w8;
@@ -204,12 +209,12 @@ module mac_array #(
 
   for (genvar x = 0; x < LANES; x++) begin : g_drain
     logic [41:0] snap_q[PAIRS];
-    logic [41:0] quad_q[3];  // 6: one of four pairs, three times
-    logic [41:0] pair_q;  // 7: one of three
+    logic [41:0] quad_q[QUADS];  // 6: one of four pairs, QUADS times
+    logic [41:0] pair_q;  // 7: one of these
     logic [SUM_W-1:0] sum_d, sum_q;  // 8: unpacked
     logic [ACC_W-1:0] before_q;  // 8: the partial sum
     logic [ACC_W-1:0] total_d, total_q;  // 9: with it
-    (* ram_style = "distributed" *) logic [ACC_W-1:0] partial[OC];
+    (* ram_style = "distributed" *) logic [ACC_W-1:0] partial[1 << OC_W];
 
     always_ff @(posedge clk) begin
       if (last_q[4]) begin
@@ -219,7 +224,7 @@ module mac_array #(
 
     always_ff @(posedge clk) begin
       if (run_q) begin
-        for (int unsigned k = 0; k < 3; k++) begin
+        for (int unsigned k = 0; k < QUADS; k++) begin
           case (pair_d[1:0])
             2'd0: quad_q[k] <= snap_q[4*k];
             2'd1: quad_q[k] <= snap_q[4*k+1];
@@ -229,11 +234,10 @@ module mac_array #(
         end
       end
       if (valid6_q) begin
-        case (pair_high_q)
-          2'd0: pair_q <= quad_q[0];
-          2'd1: pair_q <= quad_q[1];
-          default: pair_q <= quad_q[2];
-        endcase
+        pair_q <= quad_q[QUADS-1];
+        for (int k = 0; k < int'(QUADS) - 1; k++) begin
+          if (pair_high_q == 2'(k)) pair_q <= quad_q[k];
+        end
       end
     end
 

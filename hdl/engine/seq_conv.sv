@@ -79,7 +79,7 @@ module seq_conv (
   logic chunk_end;
   logic [4:0] n_oc;
 
-  assign n_oc = (tiles_left_q == '0) ? last_oc : w8 ? 5'd12 : 5'd24;
+  assign n_oc = (tiles_left_q == '0) ? last_oc : w8 ? 5'(engine_pkg::OC / 2) : 5'(engine_pkg::OC);
   assign chunk_end = group_end_q || chunk_full_q;
   assign issue_head = (state_q == HEAD) && fed_q && !busy_q[1];
   assign issue_word = (state_q == WORDS) && fed_q && item_valid && (!chunk_end || rested_q);

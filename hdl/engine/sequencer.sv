@@ -154,7 +154,7 @@ module sequencer #(
     always_ff @(posedge clk) begin
       bad_conv_q <= groups == '0 || k_words == '0 || k_words > 12'(seq_pkg::MAX_K_WORDS)
                     || word0_q[isa_pkg::CONV_TILES_LSB+:8] == '0
-                    || last_oc == '0 || last_oc > (w8 ? 5'd12 : 5'd24);
+                    || last_oc == '0 || last_oc > (w8 ? 5'(engine_pkg::OC / 2) : 5'(engine_pkg::OC));
       bad_pair_q <= word0_q[isa_pkg::CONV_PAIR_LSB]
                     && (windowed || w8 || groups[0] || last_oc[0]
                         || word0_q[isa_pkg::CONV_TILES_LSB+:8] != 8'd1);
