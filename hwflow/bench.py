@@ -507,7 +507,8 @@ def page(
 
     path = folder / f"{out.name}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = drawing.render(report(chosen, records, mb_s, out), {})
+    made = {record.name: record.made for record in records}
+    content = drawing.render(report(chosen, records, mb_s, out), {"made": made})
     write_atomic(path, content.encode())
     return path
 
