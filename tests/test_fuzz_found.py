@@ -25,9 +25,11 @@ from hwflow.driver.registers import read_map
 from hwflow.errors import ConfigError, DataError, GraphError, ToolError, VerifyError
 from hwflow.interactive import photograph
 from hwflow.ir import Graph
+from hwflow.report import schema
 from tests import fuzz, qonnx_models
 from tests.graphs import random_small_graph
 from tests.test_fuzz_readers import LAYOUT, XML
+from tests.test_report import content
 
 
 def broken(change: Callable[[onnx.GraphProto], None], path: Path) -> Path:
@@ -213,6 +215,24 @@ def test_stamps(key: str, value: object, tmp_path: Path) -> None:
     assert build._why(tmp_path / "s.json", {}, tmp_path / "none")[0] == stamp
     (tmp_path / "s.json").write_text(json.dumps({**stamp, key: value}))
     assert build._why(tmp_path / "s.json", {}, tmp_path / "none")[0] is None
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_reports_of_infinite_speed(value: float, tmp_path: Path) -> None:
+    """Read, one of them ended a comparison, which counts in fractions."""
+    body = content()
+    body["performance"]["fps"] = value
+    (tmp_path / "report.json").write_text(json.dumps(body))
+    with pytest.raises(ConfigError, match=r"report\.json: .*performance\.fps.*finite"):
+        schema.read(tmp_path / "report.json")
+
+
+def test_a_board_of_infinite_clock(tmp_path: Path) -> None:
+    text = (resources.path("boards") / "pynq-z2.toml").read_text()
+    text = text.replace("mhz = 150.0", "mhz = inf").replace("pll_mhz = 1050.0", "pll_mhz = inf")
+    (tmp_path / "pynq-z2.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"clock\.mhz: .*finite"):
+        boards.read(tmp_path / "pynq-z2.toml")
 
 
 def test_a_board_nested_too_deep(tmp_path: Path) -> None:
