@@ -7,12 +7,16 @@
 // follows the RAMs' output registers. Port 0 of every RAM serves reader A, port 1 reader B. `mask`
 // says which of the three words are looked at (bit 0: center - 1); the banks of the others stay free.
 //
-// A write takes port 1 of its bank if B does not read there, else port 0: it waits only while both
-// readers hit its bank. Every cycle one write is done, the first possible one of wa, wb and wl;
-// writes of one channel keep their order. They wait in queues: wl has a `ready`, the others have
-// none. hold_b asks whoever makes B's reads to stop: `wa` then always gets its write in, since B
-// reads nothing, and `wb` runs dry because its words come of those reads. Neither can overflow while
-// the rules at ACT_HOLD_A in engine_pkg are kept and wa gets at most a word a cycle.
+// There is a write bus for each of the two ports. Bus 0 can write where A does not read this cycle,
+// bus 1 where B does not; so two writes are done in a cycle, of two different channels, also in one
+// bank. wa gets a bus if any fits, then wb if one fits beside it (wa moves over when it can), then
+// wl. Writes of one channel keep their order. Words of different channels that wait at the same time
+// must have different addresses: the tokens of a legal program see to that.
+//
+// Writes wait in queues: wl has a `ready`, the others have none. hold_b asks whoever makes B's reads
+// to stop: `wa` then always gets its write in, since B reads nothing, and `wb` runs dry because its
+// words come of those reads. Neither can overflow while the rules at ACT_HOLD_A in engine_pkg are
+// kept and wa gets at most a word a cycle.
 //
 // Addresses beyond WORDS are not written and read as something undefined: the first and last word
 // of the memory have such neighbours, which no tap of a legal program uses.
@@ -20,8 +24,8 @@
 // Latency: a window comes ACT_LAT = 6 cycles after rd_en with center and mask, one a cycle; slots
 // that are not in the mask, and the window of a cycle without rd_en, are undefined. A read presented
 // in a cycle in which its channel is empty, or later, sees the word. The trace shows a write the
-// cycle it enters the RAM, at the latest in the first cycle of `empty`.
-// Resources for 30720 words: 114 RAMB36 (86 for 24576), 2.8k LUT and 0.4k more as queues, 3.3k FF of
+// cycle it enters the RAM, at the latest in the first cycle of `empty`; tr0 is bus 0, tr1 bus 1.
+// Resources for 30720 words: 114 RAMB36 (86 for 24576), 3.0k LUT and 0.4k more as queues, 3.4k FF of
 // which 2k are the RAMs' output registers.
 `default_nettype none
 
@@ -59,10 +63,14 @@ module act_mem #(
     output logic              wb_empty,
     output logic              wl_empty,
     // trace of what is written
-    output logic              tr_en,
-    output logic      [ 15:0] tr_addr,
-    output logic      [127:0] tr_data,
-    output logic      [  1:0] tr_src  // 0 wa, 1 wb, 2 wl
+    output logic              tr0_en,
+    output logic      [ 15:0] tr0_addr,
+    output logic      [127:0] tr0_data,
+    output logic      [  1:0] tr0_src,  // 0 wa, 1 wb, 2 wl
+    output logic              tr1_en,
+    output logic      [ 15:0] tr1_addr,
+    output logic      [127:0] tr1_data,
+    output logic      [  1:0] tr1_src
 );
   localparam int unsigned ROWS = WORDS / 4;
   localparam int unsigned TOP = $clog2(ROWS + 1);  // bits of ROWS
@@ -89,7 +97,6 @@ module act_mem #(
 
   // 1: row of the first word, and which banks are read
   logic [1:0][3:0] use_d, use1_q, use2_q;
-  logic [3:0] both1_q;
   logic [ROW_W-1:0] row1_q[2];
   logic [1:0] first1_q[2];
   // 2: both rows a window may have
@@ -108,7 +115,6 @@ module act_mem #(
 
   always_ff @(posedge clk) begin
     use1_q  <= use_d;
-    both1_q <= use_d[0] & use_d[1];
     use2_q  <= use1_q;
     for (int unsigned r = 0; r < 2; r++) begin
       {row1_q[r], first1_q[r]} <= center[r] - 16'd1;
@@ -120,8 +126,9 @@ module act_mem #(
     end
   end
 
-  // 1: one write is chosen that fits beside the reads of stage 1
-  logic [2:0] head_valid, fits, grant_d, grant2_q;
+  // 1: for each bus a write is chosen that fits beside the reads of stage 1
+  logic [2:0] head_valid, take;
+  logic [1:0][2:0] fits, grant_d, grant2_q;
   logic [1:0] head_bank[3];
   logic [15:0] q_addr[3];
   logic [127:0] q_data[3];
@@ -134,34 +141,48 @@ module act_mem #(
       .DEPTH(A_DEPTH)
   ) u_wa (
       .clk(clk), .rst(rst), .push(wa_valid), .addr(wa_addr), .data(wa_data),
-      .head_valid(head_valid[0]), .head_bank(head_bank[0]), .take(grant_d[0]),
+      .head_valid(head_valid[0]), .head_bank(head_bank[0]), .take(take[0]),
       .out_addr(q_addr[0]), .out_data(q_data[0]), .level(a_level), .empty(wa_empty)
   );
   write_queue #(
       .DEPTH(B_DEPTH)
   ) u_wb (
       .clk(clk), .rst(rst), .push(wb_valid), .addr(wb_addr), .data(wb_data),
-      .head_valid(head_valid[1]), .head_bank(head_bank[1]), .take(grant_d[1]),
+      .head_valid(head_valid[1]), .head_bank(head_bank[1]), .take(take[1]),
       .out_addr(q_addr[1]), .out_data(q_data[1]), .level(b_level), .empty(wb_empty)
   );
   write_queue #(
       .DEPTH(L_DEPTH)
   ) u_wl (
       .clk(clk), .rst(rst), .push(wl_valid && wl_ready), .addr(wl_addr), .data(wl_data),
-      .head_valid(head_valid[2]), .head_bank(head_bank[2]), .take(grant_d[2]),
+      .head_valid(head_valid[2]), .head_bank(head_bank[2]), .take(take[2]),
       .out_addr(q_addr[2]), .out_data(q_data[2]), .level(l_level), .empty(wl_empty)
   );
   assign wl_ready = !l_level[$clog2(L_DEPTH)];
 
   always_comb begin
-    for (int unsigned c = 0; c < 3; c++) begin
-      fits[c] = head_valid[c]
-                && !(head_bank[c][1] ? (head_bank[c][0] ? both1_q[3] : both1_q[2])
-                                     : (head_bank[c][0] ? both1_q[1] : both1_q[0]));
+    for (int unsigned p = 0; p < 2; p++) begin
+      for (int unsigned c = 0; c < 3; c++) begin
+        fits[p][c] = head_valid[c]
+                     && !(head_bank[c][1] ? (head_bank[c][0] ? use1_q[p][3] : use1_q[p][2])
+                                          : (head_bank[c][0] ? use1_q[p][1] : use1_q[p][0]));
+      end
     end
-    grant_d[0] = fits[0];
-    grant_d[1] = fits[1] && !fits[0];
-    grant_d[2] = fits[2] && !fits[1] && !fits[0];
+    // Every grant is a function of the six `fits`: one LUT
+    grant_d = '0;
+    if (fits[0][0] && fits[1][1]) {grant_d[0][0], grant_d[1][1]} = 2'b11;
+    else if (fits[1][0] && fits[0][1]) {grant_d[1][0], grant_d[0][1]} = 2'b11;
+    else if (fits[0][0] && fits[1][2]) {grant_d[0][0], grant_d[1][2]} = 2'b11;
+    else if (fits[1][0] && fits[0][2]) {grant_d[1][0], grant_d[0][2]} = 2'b11;
+    else if (fits[0][0]) grant_d[0][0] = 1'b1;
+    else if (fits[1][0]) grant_d[1][0] = 1'b1;
+    else if (fits[0][1] && fits[1][2]) {grant_d[0][1], grant_d[1][2]} = 2'b11;
+    else if (fits[1][1] && fits[0][2]) {grant_d[1][1], grant_d[0][2]} = 2'b11;
+    else if (fits[0][1]) grant_d[0][1] = 1'b1;
+    else if (fits[1][1]) grant_d[1][1] = 1'b1;
+    else if (fits[0][2]) grant_d[0][2] = 1'b1;
+    else grant_d[1][2] = fits[1][2];
+    take = grant_d[0] | grant_d[1];
   end
 
   always_ff @(posedge clk) begin
@@ -171,48 +192,57 @@ module act_mem #(
   end
   assign hold_b = hold_q;
 
-  // 2: the write chosen
-  logic wr2;
-  logic [15:0] wr_addr2;
-  logic [127:0] wr_data2;
-  assign wr2 = |grant2_q;
-  always_comb begin
-    if (grant2_q[0]) {wr_addr2, wr_data2} = {q_addr[0], q_data[0]};
-    else if (grant2_q[1]) {wr_addr2, wr_data2} = {q_addr[1], q_data[1]};
-    else {wr_addr2, wr_data2} = {q_addr[2], q_data[2]};
+  // 2: the writes chosen
+  logic [1:0] wr2;
+  logic [15:0] wr_addr2[2];
+  logic [127:0] wr_data2[2];
+  for (genvar p = 0; p < 2; p++) begin : g_bus
+    assign wr2[p] = |grant2_q[p];
+    assign {wr_addr2[p], wr_data2[p]} = grant2_q[p][0] ? {q_addr[0], q_data[0]}
+                                      : grant2_q[p][1] ? {q_addr[1], q_data[1]}
+                                      : {q_addr[2], q_data[2]};
   end
 
   // 3: at the RAMs
   logic [1:0][3:0] en3_q, wr3_q;
   logic [ROW_W-1:0] row3_q[2][4];
-  logic [127:0] wr_data3_q;
-  logic wr3_any_q;
-  logic [15:0] wr_addr3_q;
-  logic [1:0] src3_q;
+  logic [127:0] wr_data3_q[2];
+  logic [1:0] wr3_any_q;
+  logic [15:0] wr_addr3_q[2];
+  logic [1:0] src3_q[2];
 
   always_ff @(posedge clk) begin
-    for (int unsigned b = 0; b < 4; b++) begin
-      logic here;
-      here = wr2 && wr_addr2[1:0] == 2'(b);
-      wr3_q[0][b] <= here && use2_q[1][b];
-      wr3_q[1][b] <= here && !use2_q[1][b];
-      en3_q[0][b] <= here && use2_q[1][b] || use2_q[0][b];
-      en3_q[1][b] <= here || use2_q[1][b];
-      for (int unsigned r = 0; r < 2; r++) begin
-        if (use2_q[r][b]) row3_q[r][b] <= 2'(b) < first2_q[r] ? next2_q[r] : row2_q[r];
-        else row3_q[r][b] <= wr_addr2[15:2];
+    for (int unsigned p = 0; p < 2; p++) begin
+      for (int unsigned b = 0; b < 4; b++) begin
+        logic here;
+        here = wr2[p] && wr_addr2[p][1:0] == 2'(b);
+        wr3_q[p][b] <= here;
+        en3_q[p][b] <= here || use2_q[p][b];
+        if (use2_q[p][b]) row3_q[p][b] <= 2'(b) < first2_q[p] ? next2_q[p] : row2_q[p];
+        else row3_q[p][b] <= wr_addr2[p][15:2];
       end
+      wr_data3_q[p] <= wr_data2[p];
+      wr3_any_q[p]  <= wr2[p];
+      wr_addr3_q[p] <= wr_addr2[p];
+      src3_q[p]     <= {grant2_q[p][2], grant2_q[p][1]};
     end
-    wr_data3_q <= wr_data2;
-    wr3_any_q  <= wr2;
-    wr_addr3_q <= wr_addr2;
-    src3_q     <= {grant2_q[2], grant2_q[1]};
   end
 
-  assign tr_en = wr3_any_q;
-  assign tr_addr = wr_addr3_q;
-  assign tr_data = wr_data3_q;
-  assign tr_src = src3_q;
+`ifndef SYNTHESIS
+  always_ff @(posedge clk) begin
+    if (!rst && &wr3_any_q && wr_addr3_q[0] == wr_addr3_q[1])
+      $error("act_mem: two channels write word %0d at once", wr_addr3_q[0]);
+  end
+`endif
+
+  assign tr0_en = wr3_any_q[0];
+  assign tr0_addr = wr_addr3_q[0];
+  assign tr0_data = wr_data3_q[0];
+  assign tr0_src = src3_q[0];
+  assign tr1_en = wr3_any_q[1];
+  assign tr1_addr = wr_addr3_q[1];
+  assign tr1_data = wr_data3_q[1];
+  assign tr1_src = src3_q[1];
 
   // 5: RAM outputs
   logic [127:0] bank_data[2][4];
@@ -238,12 +268,12 @@ module act_mem #(
         .en0(en3_q[0][b] && (row3_q[0][b] >> REST_ADDR_W) == '0),
         .wr0(wr3_q[0][b]),
         .addr0(row3_q[0][b][0+:REST_ADDR_W]),
-        .wr_data0(wr_data3_q[127:MAIN_W]),
+        .wr_data0(wr_data3_q[0][127:MAIN_W]),
         .rd_data0(rest[0]),
         .en1(en3_q[1][b] && (row3_q[1][b] >> REST_ADDR_W) == '0),
         .wr1(wr3_q[1][b]),
         .addr1(row3_q[1][b][0+:REST_ADDR_W]),
-        .wr_data1(wr_data3_q[127:MAIN_W]),
+        .wr_data1(wr_data3_q[1][127:MAIN_W]),
         .rd_data1(rest[1])
     );
 
@@ -265,12 +295,12 @@ module act_mem #(
             .en0(en3_q[0][b] && here[0]),
             .wr0(wr3_q[0][b]),
             .addr0(row3_q[0][b][0+:i]),
-            .wr_data0(wr_data3_q[MAIN_W-1:0]),
+            .wr_data0(wr_data3_q[0][MAIN_W-1:0]),
             .rd_data0(rd_data[0]),
             .en1(en3_q[1][b] && here[1]),
             .wr1(wr3_q[1][b]),
             .addr1(row3_q[1][b][0+:i]),
-            .wr_data1(wr_data3_q[MAIN_W-1:0]),
+            .wr_data1(wr_data3_q[1][MAIN_W-1:0]),
             .rd_data1(rd_data[1])
         );
 

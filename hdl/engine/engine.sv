@@ -222,10 +222,14 @@ module engine #(
   assign st_stride = ld_stride;
 
   // ---- memory, and the trace that benches look at
-  logic tr_en;
-  logic [15:0] tr_addr;
-  logic [127:0] tr_data;
-  logic [1:0] tr_src;
+  logic tr0_en;
+  logic [15:0] tr0_addr;
+  logic [127:0] tr0_data;
+  logic [1:0] tr0_src;
+  logic tr1_en;
+  logic [15:0] tr1_addr;
+  logic [127:0] tr1_data;
+  logic [1:0] tr1_src;
   act_mem #(.WORDS(ACT_WORDS)) u_mem (
       .clk, .rst(unit_rst),
       .a_rd_en, .a_rd_center, .a_rd_mask, .a_window,
@@ -234,11 +238,12 @@ module engine #(
       .wb_valid, .wb_addr, .wb_data,
       .wl_valid, .wl_ready, .wl_addr, .wl_data(ld_data),
       .hold_b, .wa_empty, .wb_empty, .wl_empty,
-      .tr_en, .tr_addr, .tr_data, .tr_src
+      .tr0_en, .tr0_addr, .tr0_data, .tr0_src, .tr1_en, .tr1_addr, .tr1_data, .tr1_src
   );
 
   logic unused;
-  assign unused = &{1'b0, unused_hash, a_running, b_running, tr_en, tr_addr, tr_data, tr_src};
+  assign unused = &{1'b0, unused_hash, a_running, b_running, tr0_en, tr0_addr, tr0_data, tr0_src,
+                    tr1_en, tr1_addr, tr1_data, tr1_src};
 endmodule
 
 `default_nettype wire

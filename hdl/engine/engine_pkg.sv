@@ -35,7 +35,7 @@ package engine_pkg;
   // makes B's reads decides none from the cycle after that on; a read decided in cycle t must be in
   // the memory by t + ACT_SLACK_A, and its word on wb by t + ACT_SLACK_B.
   localparam int unsigned ACT_HOLD_A = 20;
-  localparam int unsigned ACT_HOLD_B = 30;
+  localparam int unsigned ACT_HOLD_B = 32;
   localparam int unsigned ACT_SLACK_A = 8;
   localparam int unsigned ACT_SLACK_B = 30;
 

@@ -209,8 +209,10 @@ module core_bench (
         $fwrite(ops, "%0d %0d %0d %0d\n", q, q == 0 ? a_tag : b_tag, since_q[q], cycles);
     end
     if (rst) awake <= 1'b1;
-    if (awake && u_engine.tr_en)
-      $fwrite(trace, "%0d %h %h\n", u_engine.tr_src, u_engine.tr_addr, u_engine.tr_data);
+    if (awake && u_engine.tr0_en)
+      $fwrite(trace, "%0d %h %h\n", u_engine.tr0_src, u_engine.tr0_addr, u_engine.tr0_data);
+    if (awake && u_engine.tr1_en)
+      $fwrite(trace, "%0d %h %h\n", u_engine.tr1_src, u_engine.tr1_addr, u_engine.tr1_data);
     if (awake && a_rd_en && a_rd_off >= a_avail)
       $fatal(1, "core_bench: array word %0d of %0d read", a_rd_off, a_avail);
     if (awake && a_pop && a_pop_n > a_avail)

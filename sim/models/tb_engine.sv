@@ -252,14 +252,18 @@ module tb_engine #(
 
   always @(posedge clk) begin
     if (h_trace && events_fd != 0) begin
-      if (u_dut.u_engine.tr_en) begin
-        writes <= writes + 1;
-        if (trace_fd != 0) begin
-          $fwrite(trace_fd, "%u%u%u",
-                  {2'b0, u_dut.u_engine.tr_src, tag[u_dut.u_engine.tr_src != 2'd0],
-                   u_dut.u_engine.tr_addr},
-                  u_dut.u_engine.tr_data[63:0], u_dut.u_engine.tr_data[127:64]);
-        end
+      writes <= writes + 32'(u_dut.u_engine.tr0_en) + 32'(u_dut.u_engine.tr1_en);
+      if (u_dut.u_engine.tr0_en && trace_fd != 0) begin
+        $fwrite(trace_fd, "%u%u%u",
+                {2'b0, u_dut.u_engine.tr0_src, tag[u_dut.u_engine.tr0_src != 2'd0],
+                 u_dut.u_engine.tr0_addr},
+                u_dut.u_engine.tr0_data[63:0], u_dut.u_engine.tr0_data[127:64]);
+      end
+      if (u_dut.u_engine.tr1_en && trace_fd != 0) begin
+        $fwrite(trace_fd, "%u%u%u",
+                {2'b0, u_dut.u_engine.tr1_src, tag[u_dut.u_engine.tr1_src != 2'd0],
+                 u_dut.u_engine.tr1_addr},
+                u_dut.u_engine.tr1_data[63:0], u_dut.u_engine.tr1_data[127:64]);
       end
       ran <= running;
       for (int q = 0; q < 2; q++) begin
