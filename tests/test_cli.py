@@ -20,7 +20,8 @@ from hwflow.stages import NAMES
 from hwflow.stages.options import models
 from tests.test_report import content, write
 
-COMMANDS = ("build", "train", "data", "boards", "doctor", "sim", "report", "compare")
+COMMANDS = ("build", "train", "data", "boards", "doctor", "sim", "report", "compare", "bench",
+            "estimate")
 
 
 def hwflow(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
