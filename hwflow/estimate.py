@@ -175,11 +175,13 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
 def sizes(board: Board, params: EngineParams) -> Sizes:
     """DSP and BRAM36 by arithmetic: two products in a DSP, banks of true dual-port memory.
 
-    A BRAM36 is 1024 words of 36 bits with two ports, or 512 of 72 with one of each kind; half of
-    one is half as deep.
+    A BRAM36 is 1024 words of 36 bits with two ports, or 512 of 72 with one of each kind. Each bank
+    holds 126 bits of its words in 3.5 of them for each 1024 words, and the other two bits of all
+    its words, up to a power of two, in one small memory of halves of them (act_mem.sv).
     """
     depth = -(-params.act_words // 4)  # of each of the four banks
-    activations = 4 * (isa.WORD_BITS // 32) * -(-depth // 512) // 2
+    odd = 2 << (depth - 1).bit_length()
+    activations = 14 * -(-depth // 1024) + 2 * -(-odd // 16384)
     wide = params.weight_stream_words * isa.WORD_BITS
     rings = -(-params.stream_words // 512) * -(-wide // 72) + -(-isa.WORD_BITS // 72)
     return Sizes(
