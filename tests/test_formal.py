@@ -145,7 +145,8 @@ def test_cover(name: str, tmp_path: Path) -> None:
 # One edit each that a careless change could make.
 MUTATIONS = {
     "fifo": (FIFO, ("in_ready = room_q", "in_ready = 1'b1")),
-    "fifo_level": (FIFO, ("valid_q <= level_q != LEVEL_W'(1)", "valid_q <= level_q != LEVEL_W'(0)")),
+    "fifo_level": (FIFO, ("valid_q <= level_q != LEVEL_W'(1)",
+                          "valid_q <= level_q != LEVEL_W'(0)")),
     "write_queue": (WRITE_QUEUE, ("if (one_q ? take : !valid_q)", "if (!valid_q)")),
     "stream_ring": (STREAM_RING, ("space_q <= space_q + popped - reserved",
                                   "space_q <= space_q + popped")),

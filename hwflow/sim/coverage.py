@@ -106,7 +106,8 @@ def main(arguments: list[str]) -> int:
         for point in holes(points, arguments[1]):
             sys.stdout.write(f"{point.file}:{point.line} {point.kind} {point.what}\n")
         return 0
-    sys.stdout.write(f"{'module':20s} {'lines':>8s} {'points':>7s} {'toggles':>8s} {'points':>7s}\n")
+    heads = ("module", "lines", "points", "toggles", "points")
+    sys.stdout.write("{:20s} {:>8s} {:>7s} {:>8s} {:>7s}\n".format(*heads))
     found = shares(points, (path.name for path in engine_sources()))
     for name, (lines, toggles) in found.items():
         sys.stdout.write(f"{name:20s} {lines} {lines.of:7d}  {toggles} {toggles.of:7d}\n")
