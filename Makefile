@@ -9,7 +9,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.hwflow-$(shell sha256sum pyproject.toml | cut -c1-16)
 
-.PHONY: setup build test test-slow lint sim synth formal bench clean
+.PHONY: setup build test test-slow lint sim synth formal coverage ecp5 bench clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,16 @@ lint: setup
 # Proofs of the handshake blocks, their covers, and broken copies that must fail
 formal: setup
 	$(BIN)/python -m pytest tests/test_formal.py -m "slow or not slow"
+
+# Line and toggle coverage of the blocks' benches (docs/coverage.md); about an hour
+coverage: setup
+	HWFLOW_COVERAGE=1 $(BIN)/python -m pytest sim -m "not slow" --ignore=sim/test_engine_axi.py \
+	  --ignore=sim/test_networks.py --ignore=sim/test_engine.py --basetemp=build/coverage
+	$(BIN)/python -m hwflow.sim.coverage build/coverage
+
+# The array placed and routed on an ECP5-85F (docs/timing.md); about half an hour
+ecp5: setup
+	$(BIN)/python -m hwflow.toolchain.nextpnr study
 
 sim: setup
 	$(BIN)/hwflow build codenet --board $(BOARD) --until sim

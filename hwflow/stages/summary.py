@@ -180,6 +180,9 @@ def _hardware(ctx: Context) -> tuple[schema.Resources, schema.Timing]:
     timing = schema.Timing(reason=f"no place and route: {why_not(ctx, 'bitstream')}")
     if routed.get("timing"):
         timing = schema.Timing(**routed["timing"])
+    elif (before := _result(ctx, "synth", "timing.json")) is not None:
+        timing = schema.Timing(kind="pre-route estimate", tool="hwflow (docs/timing.md)",
+                               fmax_mhz=before["fmax_mhz"])
     if routed.get("resources"):
         return schema.Resources(**routed["resources"]), timing
     found = _result(ctx, "synth", "resources.json")

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pre-route timing of a netlist mapped to 7-series cells, speed grade -1 (docs/timing.md).
 
+`python -m hwflow.toolchain.timing NETLIST TOP [RESULT]` prints the slowest paths. With RESULT (JSON
+of fmax_mhz, critical_path, hops) the netlist, which is large, is removed.
+
 The longest path between registers, by the delays of the cells and an allowance for every wire that
 depends on its fan-out. Read it as an estimate: nothing has been placed.
 
@@ -12,9 +15,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -357,3 +361,28 @@ def _wire(kind: str, pin: str, fanout: int) -> float:
     if SEQUENTIAL_FF.fullmatch(kind) and pin == "D" and fanout == 1:
         return 0.0  # the flip-flop behind the LUT
     return min(WIRE + WIRE_PER_DOUBLING * math.log2(max(fanout, 1)), WIRE_MOST)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the slowest path of each pair of registers, and the cells of the slowest of all."""
+    if not 2 <= len(arguments) <= 3:
+        sys.stderr.write("usage: python -m hwflow.toolchain.timing NETLIST TOP [RESULT]\n")
+        return 2
+    found = estimate(load(Path(arguments[0]), arguments[1]))
+    for path in found.paths[:40]:
+        sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"{found.fmax_mhz:.1f} MHz:\n")
+    for hop in found.worst.hops:
+        sys.stdout.write(f"  {hop.wire_ns:5.2f} to {hop.fanout:4d}  {hop.cell_ns:5.2f} "
+                         f"{hop.cell:8s} {hop.net}\n")
+    if len(arguments) == 3:
+        Path(arguments[2]).write_text(json.dumps({
+            "fmax_mhz": round(found.fmax_mhz, 1), "critical_path": str(found.worst),
+            "hops": [asdict(hop) for hop in found.worst.hops],
+        }, indent=1) + "\n")
+        Path(arguments[0]).unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -58,7 +58,10 @@ def plan(
     values: Mapping[str, int],
     timeout_s: float = 1800.0,
 ) -> Plan:
-    """Synthesis of `top` for a board. Products: stat.json (cell counts) and stat.txt."""
+    """Synthesis of `top` for a board, and its clock before routing.
+
+    Products: stat.json (cell counts), stat.txt, timing.json (timing.Estimate as its command says).
+    """
     if board.family not in CELLS:
         raise ConfigError(
             f"board {board.name}: no synthesis for family {board.family!r}; "
@@ -75,7 +78,11 @@ def plan(
         (PYTHON, "-m", "hwflow.toolchain.yosys_run", "synth.ys"), "yosys.log",
         timeout_s=timeout_s, version=version(),
     )
-    return Plan(packed, (command,), ("stat.json", "stat.txt"), "yosys")
+    clock = Command(
+        (PYTHON, "-m", "hwflow.toolchain.timing", "netlist.json", top, "timing.json"),
+        "timing.log", timeout_s=timeout_s, version=f"hwflow {hwflow.__version__}",
+    )
+    return Plan(packed, (command, clock), ("stat.json", "stat.txt", "timing.json"), "yosys")
 
 
 def count(stat: str, board: Board) -> Resources:
