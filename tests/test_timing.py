@@ -63,7 +63,8 @@ def test_carry_runs_within_its_slices() -> None:
 
 @pytest.mark.parametrize(("register", "ns"), [("0", 2.45), ("1", 0.88)])
 def test_block_ram_with_and_without_its_register(register: str, ns: float) -> None:
-    ram = cell("RAMB36E1", {"CLKARDCLK": [1], "ADDRARDADDR": ["0"]}, {"DOADO": [6]}, DOA_REG=register)
+    ram = cell("RAMB36E1", {"CLKARDCLK": [1], "ADDRARDADDR": ["0"]}, {"DOADO": [6]},
+               DOA_REG=register)
     found = timing.estimate(module({"r": ram, "b": ff(6, 4)}, {"b_q": [4]}))
     assert found.worst.ns == pytest.approx(ns + 0.05 + 0.20)
 
