@@ -54,8 +54,8 @@ class Node:
 class Graph:
     """A network: nodes in topological order, tensors with their types, constant arrays.
 
-    `meta` holds facts about the origin: "scale.<tensor>" (the real value of 1), "zero.<tensor>" (the
-    integer of 0.0 where that is not 0), "chain.<tensor>" (how accumulators become reals, as JSON),
+    `meta` holds facts about the origin: "scale.<tensor>" (the real value of 1), "zero.<tensor>"
+    (the integer of 0.0 where that is not 0), "chain.<tensor>" (how accumulators become reals),
     "onnx.<tensor>" (name of its counterpart in the QONNX file), "output.<head>" (the tensor a head
     ends in; then "scale.<head>" is its scale). Two graphs are the same when digest() is.
     """
@@ -245,7 +245,8 @@ def make_graph(
 def _meta_alive(key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, float | str]) -> bool:
     """Facts about a tensor live as long as it; "output.<head>" makes <head> an alias that stays."""
     kind, _, name = key.partition(".")
-    return kind not in ("scale", "zero", "chain", "onnx") or name in tensors or f"output.{name}" in meta
+    facts = ("scale", "zero", "chain", "onnx")
+    return kind not in facts or name in tensors or f"output.{name}" in meta
 
 
 def infer_node(

@@ -11,13 +11,16 @@ import pytest
 from hwflow import build as runner
 from hwflow import stages
 from hwflow.build import Record
-from hwflow.errors import ConfigError, DataError
+from hwflow.errors import ConfigError, DataError, GraphError, HwflowError, ResourceError
 from hwflow.ir import Graph
 from hwflow.stages import vectors
 from hwflow.stages.options import options
 from tests.import_models import Net
 from tests.test_import_tfc import Dense
 
+UNTIL_HLS = tuple(s for s in stages.STAGES if s.name in (
+    "data", "train", "export", "lower", "verify", "hls", "report"
+))  # fmt: skip
 UNTIL_SIM = tuple(s for s in stages.STAGES if s.name not in ("synth", "bitstream"))
 
 
@@ -30,7 +33,7 @@ def model(tmp_path: Path) -> Path:
 
 def build(model: Path, out: Path, **changes: object) -> dict[str, Record]:
     chosen = options(str(model), "pynq-z2", tiles=3, frames=1, **changes)
-    return {r.name: r for r in runner.build(UNTIL_SIM, chosen, out)}
+    return {r.name: r for r in runner.build(UNTIL_HLS, chosen, out)}
 
 
 def save(path: Path, **held: np.ndarray) -> Path:
@@ -76,16 +79,27 @@ def test_floats_are_the_pixels_they_stand_for(model: Path, tmp_path: Path) -> No
         vectors.integers(wrong, graph)
 
 
-def test_what_the_engine_does_not_run_is_skipped_or_required(model: Path, tmp_path: Path) -> None:
-    """Whether the RTL engine runs this network or not: never a failure without --require."""
-    records = build(model, tmp_path / "run")
+@pytest.mark.parametrize("kind", [GraphError, ResourceError])
+def test_what_the_engine_does_not_run_is_skipped_or_required(
+    kind: type[HwflowError], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hwflow.emit import engine
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise kind("node 'it': too odd")
+
+    monkeypatch.setattr(engine, "compile_graph", refuse)
+    chosen = options(str(model), "pynq-z2", tiles=2, frames=1)
+    out = tmp_path / "run"
+    records = {r.name: r for r in runner.build(UNTIL_SIM, chosen, out)}
     assert all(r.status != "failed" for r in records.values()), records
-    if records["rtl"].status == "skipped":
-        assert "does not run this network" in str(records["rtl"].reason)
-        assert "there is no program" in str(records["sim"].reason)
-        required = build(model, tmp_path / "run", require=("rtl",))
-        assert required["rtl"].status == "failed"
-        assert required["hls"].status in ("done", "cached")
+    assert records["rtl"].status == records["sim"].status == "skipped"
+    assert "does not run this network: node 'it': too odd" in str(records["rtl"].reason)
+    assert "there is no program" in str(records["sim"].reason)
+    required = options(str(model), "pynq-z2", tiles=2, frames=1, require=("rtl",))
+    records = {r.name: r for r in runner.build(UNTIL_SIM, required, out)}
+    assert records["rtl"].status == "failed" and "too odd" in str(records["rtl"].reason)
+    assert records["hls"].status in ("done", "cached")
 
 
 def test_hls_buffers_that_are_too_small_skip_the_stage(tmp_path: Path) -> None:
