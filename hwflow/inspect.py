@@ -32,6 +32,7 @@ from hwflow.ops.arith import dot_range, proven_acc_bits, signed_bits
 from hwflow.ops.dw import DwAttrs
 from hwflow.ops.pw import PwAttrs
 from hwflow.ops.residual import sum_range
+from hwflow.passes.engine_form import form_of
 from hwflow.plan import write_atomic
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def inspect_model(name: str, config: str, weights: Path | None, board: boards.Bo
 def of_graph(graph: Graph, title: str, board: boards.Board) -> Inspection:
     """An integer graph on a board."""
     params = EngineParams(board.engine.act_words, board.engine.stream_words)
-    engine, on_engine = verdicts(graph, lambda g: compile_graph(g, params))
+    engine, on_engine = verdicts(graph, lambda g: _compile_engine(g, params))
     engine = engine or board.why_not
     hls, on_hls = verdicts(graph, lambda g: _compile_hls(g, board))
     where = "engine" if engine is None else "hls" if hls is None else "none"
@@ -185,6 +186,11 @@ def of_graph(graph: Graph, title: str, board: boards.Board) -> Inspection:
         SCHEMA, title, board.name, "integer", None, engine, hls, inputs, outputs, layers,
         _totals(layers),
     )
+
+
+def _compile_engine(graph: Graph, params: EngineParams) -> None:
+    form = form_of(graph)
+    compile_graph(graph if form is None else form.graph, params)
 
 
 def _compile_hls(graph: Graph, board: boards.Board) -> None:

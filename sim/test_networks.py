@@ -8,8 +8,9 @@ import pytest
 
 from hwflow import interp
 from hwflow.emit import engine, isa
+from hwflow.passes.engine_form import engine_form
 from hwflow.sim.engine import simulate
-from tests.engine_graphs import KINDS, small_network
+from tests.engine_graphs import KINDS, random_mlp, small_network
 from tests.graphs import random_image
 
 SEED = 20
@@ -35,6 +36,35 @@ def test_network(kind: str, stall_percent: int, tmp_path: Path) -> None:
         assert np.array_equal(stored, expected["last"])
         # the traffic that reports give each layer adds up to what the engine counted
         assert sum(s.ddr_bytes for s in program.steps) == frame.rd_bytes + frame.wr_bytes
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_dense_network(seed: int, tmp_path: Path) -> None:
+    """16 images in one frame, then three: every word written, and the outputs of every image."""
+    graph = random_mlp(seed)
+    form = engine_form(graph)
+    program = engine.compile_graph(form.graph)
+    kind, shape = graph.tensors["image"].dtype, graph.tensors["image"].shape
+    images = np.random.default_rng(seed).integers(kind.lo, kind.hi, (19, *shape), endpoint=True)
+    frames = form.frames(images)
+    stored = [form.graph.tensors[name] for name in form.graph.outputs]
+    result = simulate(
+        program.stream, list(frames.astype(np.uint8)), tmp_path, layout=program.layout(),
+        stall_percent=10 * seed, output_bytes=sum(int(np.prod(t.shape)) for t in stored),
+    )  # fmt: skip
+    for number, frame in enumerate(result.frames):
+        expected = interp.run(form.graph, {"image": frames[number]}, keep=True)
+        engine.check_trace(program, form.graph, frame.tags, frame.addrs, frame.data, expected)
+        outputs, at = {}, 0
+        for tensor in stored:
+            size = int(np.prod(tensor.shape))
+            kind = np.int8 if tensor.dtype.signed else np.uint8
+            outputs[tensor.name] = frame.output[at : at + size].view(kind).reshape(tensor.shape)
+            at += size
+        some = images[16 * number : 16 * number + 16]
+        for image, found in zip(some, form.unpack(outputs, len(some)), strict=True):
+            for name, array in interp.run(graph, {"image": image}).items():
+                assert np.array_equal(found[name], array), (number, name)
 
 
 def test_cycles_follow_the_model(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def read(folder: Path, annotated: bool = True) -> list[dict[str, np.ndarray]]:
         return []
     held = arrays.read(path)
     images = held.get("images")
+    if images is not None and not any(name.startswith("boxes") for name in held):
+        return []  # not a detector
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise DataError(f"{path}: has no photographs, `images` uint8 (N, 3, H, W); simulate again")
     truths = _annotated(folder / "data" / "tiles.npz") if annotated else []

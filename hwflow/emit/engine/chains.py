@@ -140,8 +140,8 @@ def plans(
     step = 2 if width == 8 else 1
     tiles = -(-channels // columns)
     chunks = sorted({columns * -(-tiles // n) for n in (1, 2, 3, 4, 6, tiles)})
-    if not far_in and not any(chain.before for chain in chains):
-        chunks = chunks[-1:]
+    if x.words == 1 or not (far_in or any(chain.before for chain in chains)):
+        chunks = chunks[-1:]  # parts of planes of one word cost more to begin than to make
     counts = {len(bands_of(height, n, step)) for n in range(1, height // step + 1)}
     alone = len(chains) == 1 and chains[0].before and not far_in
     found = []

@@ -107,20 +107,22 @@ class Scheduler:
             return self.computed[view.planes[0].tensor].rows(rows, rotation)
         first, words = view.row(rows[0]), view.row(rows[1]) - view.row(rows[0])
         addrs = {i: view.planes[i].addr for i in which}
-        far = sorted((view.planes[i].tensor, view.planes[i].channel, i)
-                     for i in which if addrs[i] == IN_DDR)  # fmt: skip
+        keys = {i: (view.planes[i].tensor, view.planes[i].channel)
+                for i in which if addrs[i] == IN_DDR}  # fmt: skip
+        far = sorted(set(keys.values()))  # a plane that is there twice is loaded once
         if far:
             block = rotation.take(len(far), words, node.name, contiguous=True)
             start = 0
             for end in range(1, len(far) + 1):
-                tensor, channel, _ = far[start]
-                if (end < len(far) and far[end][:2] == (tensor, channel + end - start)
+                tensor, channel = far[start]
+                if (end < len(far) and far[end] == (tensor, channel + end - start)
                         and even(block[start : end + 1])):  # fmt: skip
                     continue
                 self.move("LOAD", tensor, range(channel, channel + end - start), block[start:end],
                           first, words, view.words)  # fmt: skip
                 start = end
-            addrs.update((i, addr - first) for (_, _, i), addr in zip(far, block, strict=True))
+            place = dict(zip(far, block, strict=True))
+            addrs.update((i, place[key] - first) for i, key in keys.items())
         return [addrs[i] for i in which]
 
     def move(
@@ -427,12 +429,18 @@ class Scheduler:
             view = self.views[name]
             if view.up:
                 raise GraphError(f"{name}: an upsampled output; end the network before upsampling")
-            for plane in view.planes:
+            start, count = 0, len(view.planes)
+            addrs = [plane.addr for plane in view.planes]
+            for end in range(1, count + 1):
+                if end < count and even(addrs[start : end + 1]):
+                    continue
                 self.encoder.transfer(
-                    "STORE", f"store.{name}", name, [plane.channel], [plane.addr], 0, view.words,
-                    region="output", ddr_offset=offset, ddr_stride=0, place=None,
+                    "STORE", f"store.{name}", name, [p.channel for p in view.planes[start:end]],
+                    addrs[start:end], 0, view.words, region="output", ddr_offset=offset,
+                    ddr_stride=view.words, place=None,
                 )  # fmt: skip
-                offset += view.words * isa.LANES
+                offset += (end - start) * view.words * isa.LANES
+                start = end
 
     def live(self) -> dict[str, int]:
         """The maps on chip that may go to DDR, with their words."""
