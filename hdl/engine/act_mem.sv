@@ -128,7 +128,7 @@ module act_mem #(
 
   // 1: for each bus a write is chosen that fits beside the reads of stage 1
   logic [2:0] head_valid, take;
-  logic [1:0][2:0] fits, grant_d, grant2_q;
+  logic [1:0][2:0] free, fits, grant_d, grant2_q;
   logic [1:0] head_bank[3];
   logic [15:0] q_addr[3];
   logic [127:0] q_data[3];
@@ -163,12 +163,11 @@ module act_mem #(
   always_comb begin
     for (int unsigned p = 0; p < 2; p++) begin
       for (int unsigned c = 0; c < 3; c++) begin
-        fits[p][c] = head_valid[c]
-                     && !(head_bank[c][1] ? (head_bank[c][0] ? use1_q[p][3] : use1_q[p][2])
-                                          : (head_bank[c][0] ? use1_q[p][1] : use1_q[p][0]));
+        free[p][c] = !(head_bank[c][1] ? (head_bank[c][0] ? use1_q[p][3] : use1_q[p][2])
+                                       : (head_bank[c][0] ? use1_q[p][1] : use1_q[p][0]));
+        fits[p][c] = head_valid[c] && free[p][c];
       end
     end
-    // Every grant is a function of the six `fits`: one LUT
     grant_d = '0;
     if (fits[0][0] && fits[1][1]) {grant_d[0][0], grant_d[1][1]} = 2'b11;
     else if (fits[1][0] && fits[0][1]) {grant_d[1][0], grant_d[0][1]} = 2'b11;
@@ -182,7 +181,14 @@ module act_mem #(
     else if (fits[1][1]) grant_d[1][1] = 1'b1;
     else if (fits[0][2]) grant_d[0][2] = 1'b1;
     else grant_d[1][2] = fits[1][2];
-    take = grant_d[0] | grant_d[1];
+    // The same as grant_d[0] | grant_d[1], said shorter: the queues wait for it
+    take[0] = head_valid[0] && (free[0][0] || free[1][0]);
+    take[1] = head_valid[1]
+              && (!head_valid[0] ? free[0][1] || free[1][1]
+                                 : free[0][1] && free[1][1] || free[0][1] && !free[0][0]
+                                   || free[1][1] && !free[1][0] || free[0][1] && free[1][0]
+                                   || free[1][1] && free[0][0]);
+    take[2] = grant_d[0][2] || grant_d[1][2];
   end
 
   always_ff @(posedge clk) begin

@@ -58,8 +58,8 @@ module write_queue #(
     end
     out_q <= head_q;
     out_bank_q <= head_bank_q;
-    if (one_q ? take : !valid_q) head_bank_q <= addr[1:0];  // the word pushed now, if any
-    else if (take) head_bank_q <= banks[next_q];
+    // `take` comes late: it only enables. Without a next word it is the one pushed now, if any
+    if (take || !valid_q) head_bank_q <= one_q || !valid_q ? addr[1:0] : banks[next_q];
   end
 
   always_ff @(posedge clk) begin
@@ -77,19 +77,11 @@ module write_queue #(
         head_q <= next_q;
         next_q <= next_q + 1'b1;
       end
-      case ({push, take})
-        2'b10: begin
-          level_q <= level_q + 1'b1;
-          valid_q <= 1'b1;
-          one_q   <= !valid_q;
-        end
-        2'b01: begin
-          level_q <= level_q - 1'b1;
-          valid_q <= !one_q;
-          one_q   <= level_q == LEVEL_W'(2);
-        end
-        default: ;
-      endcase
+      if (push != take) begin
+        level_q <= push ? level_q + 1'b1 : level_q - 1'b1;
+        valid_q <= push || !one_q;
+        one_q   <= push ? !valid_q : level_q == LEVEL_W'(2);
+      end
       empty_q <= !valid_q && !push;
     end
   end
