@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from hwflow import build as runner
 from hwflow import ingest, interp, passes, stages
 from hwflow.build import Record
 from hwflow.emit import engine
-from hwflow.errors import GraphError
+from hwflow.errors import GraphError, VerifyError
 from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.conv2d import Conv2dAttrs
@@ -22,6 +23,7 @@ from hwflow.ops.maxpool2d import Maxpool2dAttrs
 from hwflow.ops.pw import PwAttrs
 from hwflow.ops.rearrange import RearrangeAttrs
 from hwflow.passes.engine_form import EngineForm, engine_form, form_of, is_dense
+from hwflow.stages.hardware import _check_batches
 from hwflow.stages.options import options
 from tests.engine_graphs import I8, U8, random_mlp
 from tests.engine_model import EngineModel
@@ -202,7 +204,7 @@ def test_many_levels_of_free_scales_are_refused() -> None:
     y = dense(b, "first", x, 4, 0, 100, mul=333, shift=16)
     y = dense(b, "second", y, 4, 0, 90, mul=331, shift=8)
     graph = b.build([dense(b, "last", y, 4, -128, 127, shift=3)])
-    with pytest.raises(GraphError, match=r"first: outputs 0\.\.100 .* at most 16 levels"):
+    with pytest.raises(GraphError, match=r"first: outputs 0\.\.100 .* at most 64 levels"):
         engine_form(graph)
 
 
@@ -248,6 +250,25 @@ def test_a_build_simulates_sixteen_images_a_frame(tmp_path: Path) -> None:
     with np.load(out / "sim" / "frames.npz") as held:
         assert held["images"].shape == (16, 1, 28, 28)
         assert np.array_equal(form.pack(held["images"]), held["frames"][0])
+        graph = form.source
+        for image, found in zip(held["images"], held["output.dense1"], strict=True):
+            expected = interp.run(graph, {graph.inputs[0]: image})
+            np.testing.assert_array_equal(found, expected["dense1"])
+
+
+def test_outputs_that_differ_are_found(tmp_path: Path) -> None:
+    graph = random_mlp(5)
+    form = engine_form(graph)
+    images = random_images(graph, 3, 0)
+    every = interp.run(form.graph, {"image": form.pack(images)}, keep=True)
+    name = form.graph.outputs[0]
+    right = {n: every[n] for n in form.graph.outputs}
+    wrong = right | {name: every[name].copy()}
+    wrong[name][:, 0, 2] ^= 1
+    frames = SimpleNamespace(outputs=(right,))
+    assert list(_check_batches(form, images, frames)) == [f"output.{n}" for n in graph.outputs]
+    with pytest.raises(VerifyError, match="image 2 of frame 0"):
+        _check_batches(form, images, SimpleNamespace(outputs=(wrong,)))
 
 
 def test_a_build_says_what_the_engine_does_not_run(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ The engine's requantiser shifts, and a word of its memory holds 16 pixels. So
 No arithmetic is lost: every output is computed from the planes again (`EngineForm.unpack`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ from hwflow.ops.types import IntType, Tensor, int_type
 U8, I8 = IntType(8, False), IntType(8, True)
 MOVES = ("rearrange", "slice", "shuffle", "resize", "upsample")
 LINEAR = ("conv2d", "conv", "pw")
-MOST_STEPS = 15  # planes of one value: an activation of 16 levels
+MOST_STEPS = 63  # planes of one value: an activation of 64 levels
 DW_WEIGHTS = IntType(4, True)
 MOST_SHIFT = 24
 
@@ -95,7 +96,7 @@ class EngineForm:
 
 def is_dense(graph: Graph) -> bool:
     """Whether a network ends in single pixels that a dense layer made: no map the engine knows."""
-    ends = all(graph.tensors[name].shape[1:] == (1, 1) for name in graph.outputs)
+    ends = all(math.prod(graph.tensors[name].shape[1:]) == 1 for name in graph.outputs)
     return ends and any(
         node.op in LINEAR and _covers(graph.tensors[node.inputs[0]], _Window.of(graph, node))
         for node in graph.nodes

@@ -258,18 +258,21 @@ def _simulate(
     runs_on = graph if form is None else form.graph
     result = run_frames(board, runs_on, stream, packed.astype(np.uint8), name, work, mb_s)
     if form is not None:
-        _check_batches(form, batch, result)
-        arrays = {**result.arrays, "images": batch, "frames": packed}
+        outputs = _check_batches(form, batch, result)
+        arrays = {**result.arrays, "images": batch, "frames": packed, **outputs}
         result = dataclasses.replace(result, images=form.images, arrays=arrays)
     shutil.rmtree(work)  # the traces are large, and all of them has been compared
     return result
 
 
-def _check_batches(form: EngineForm, batch: np.ndarray, result: Run) -> None:
-    """VerifyError unless every image's outputs are those of the network itself."""
+def _check_batches(form: EngineForm, batch: np.ndarray, result: Run) -> dict[str, np.ndarray]:
+    """`output.<name>`, a row an image; VerifyError unless they are those of the network itself."""
+    import numpy as np
+
     from hwflow import interp, verify
 
     graph = form.source
+    every: dict[str, list[np.ndarray]] = {name: [] for name in graph.outputs}
     for number, frame in enumerate(result.outputs):
         some = batch[number * form.images : (number + 1) * form.images]
         for index, found in enumerate(form.unpack(frame, len(some))):
@@ -277,6 +280,8 @@ def _check_batches(form: EngineForm, batch: np.ndarray, result: Run) -> None:
             for name in graph.outputs:
                 what = f"{name}, image {index} of frame {number}"
                 verify.compare(expected[name], found[name], what)
+                every[name].append(found[name])
+    return {f"output.{name}": np.stack(rows) for name, rows in every.items()}
 
 
 def run_frames(
