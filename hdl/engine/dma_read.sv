@@ -94,6 +94,7 @@ module dma_read #(
   logic a_take;
   logic b_take;
   logic ld_take;
+  logic any_take;
   logic load_turn_q;     // LOAD goes before the array stream
   logic [LOAD_W-1:0] ld_space_q;
   logic ld_pop;
@@ -181,6 +182,7 @@ module dma_read #(
   assign b_take = slot_free && b_ready_q;
   assign ld_take = slot_free && !b_ready_q && ld_ready_q && (load_turn_q || !a_ready_q);
   assign a_take = slot_free && !b_ready_q && a_ready_q && !(load_turn_q && ld_ready_q);
+  assign any_take = slot_free && (a_ready_q || b_ready_q || ld_ready_q);  // one of the three
   assign a_alloc = a_take;
   assign a_alloc_words = a_burst_words;
   assign b_alloc = b_take;
@@ -189,7 +191,7 @@ module dma_read #(
   fifo #(.WIDTH(2), .DEPTH(OUTSTANDING)) u_owner (
       .clk(clk),
       .rst(rst),
-      .in_valid(a_take || b_take || ld_take),
+      .in_valid(any_take),
       .in_data(b_take ? LANES : ld_take ? LOAD : ARRAY),
       .in_ready(owner_ready),
       .out_valid(owner_valid),
@@ -203,7 +205,7 @@ module dma_read #(
       arvalid_q <= 1'b0;
       load_turn_q <= 1'b0;
     end else begin
-      if (a_take || b_take || ld_take) arvalid_q <= 1'b1;
+      if (any_take) arvalid_q <= 1'b1;
       else if (m_axi_arready) arvalid_q <= 1'b0;
       if (a_take) load_turn_q <= 1'b1;
       else if (ld_take) load_turn_q <= 1'b0;
@@ -211,7 +213,7 @@ module dma_read #(
   end
 
   always_ff @(posedge clk) begin
-    if (a_take || b_take || ld_take) begin
+    if (any_take) begin
       araddr_q  <= b_take ? b_burst_addr : ld_take ? ld_burst_addr : a_burst_addr;
       arwords_q <= b_take ? b_burst_words : ld_take ? ld_burst_words : a_burst_words;
     end

@@ -115,7 +115,8 @@ module dma_write #(
   );
 
   // Addresses
-  assign take = offer && (!awvalid_q || m_axi_awready) && !stop
+  // Not in the cycle of awready as well: that comes late, and a burst has two beats or more
+  assign take = offer && !awvalid_q && !stop
                 && (flight_q != FLIGHT_W'(OUTSTANDING)) && (loose_q >= LEVEL_W'(burst_words));
   assign answered = m_axi_bvalid;
   assign finished = active_q && !left && (flight_q == '0);

@@ -270,6 +270,7 @@ module peak (
   // Lanes of the oldest result, one a cycle: 1 its number, 2 its logit, 3 what becomes of it
   logic taken_q;
   logic [15:0] pending_q;
+  logic head_last_q;
   logic [15:0] lowest;
   logic [3:0] lowest_lane;
   logic pick;
@@ -284,11 +285,12 @@ module peak (
     for (int x = 0; x < 16; x++) if (lowest[x]) lowest_lane |= 4'(x);
   end
   assign pick = taken_q && pending_q != '0 && !(phase_q == COUNT && rank_busy);
-  assign pop = taken_q && pending_q == '0 && !(head_last && (picked_q || hit_q || rank_busy));
-  assign ended = pop && head_last;
+  assign pop = taken_q && pending_q == '0 && !(head_last_q && (picked_q || hit_q || rank_busy));
+  assign ended = pop && head_last_q;
   always_ff @(posedge clk) begin
     if (rst) taken_q <= 1'b0;
     else taken_q <= taken_q ? !pop : head_valid;
+    if (!taken_q) head_last_q <= head_last;
     if (!taken_q) pending_q <= head_mask;
     else if (pick) pending_q <= pending_q & ~lowest;
     picked_q <= pick && !rst;

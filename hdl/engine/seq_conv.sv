@@ -84,7 +84,8 @@ module seq_conv (
   assign issue_head = (state_q == HEAD) && fed_q && !busy_q[1];
   assign issue_word = (state_q == WORDS) && fed_q && item_valid && (!chunk_end || rested_q);
   assign issue = issue_head || issue_word;
-  assign item_take = issue_word && group_end_q;
+  // issue_word && group_end_q, in one step
+  assign item_take = (state_q == WORDS) && fed_q && item_valid && group_end_q && rested_q;
   assign tile_end = item_take && item.last;
 
   assign ring_rd_en = issue;

@@ -38,6 +38,7 @@ module seq_mem (
   logic run_end_q;  // left_q is 1
   logic [15:0] runs_left_q;  // this one counts
   logic last_run_q;
+  logic store_q;  // is_store, which is constant from `start` on
   logic [15:0] addr_q;
   logic [15:0] run_addr_q;  // of the next run
   logic read;
@@ -47,16 +48,17 @@ module seq_mem (
 
   assign ld_req = start && !is_store;
   assign st_req = start && is_store;
-  assign read = words_left_q && is_store && st_ready && !hold_q;
-  assign wl_valid = words_left_q && !is_store && ld_valid;
+  assign read = words_left_q && store_q && st_ready && !hold_q;
+  assign wl_valid = words_left_q && !store_q && ld_valid;
   assign wl_addr = addr_q;
-  assign ld_ready = words_left_q && !is_store && wl_ready;
+  assign ld_ready = words_left_q && !store_q && wl_ready;
   assign step = read || (wl_valid && wl_ready);
   assign last_step = step && run_end_q && last_run_q;
   assign done = !active_q;
 
   always_ff @(posedge clk) begin
     hold_q <= hold;
+    store_q <= is_store;
     if (rst) begin
       active_q <= 1'b0;
       words_left_q <= 1'b0;
