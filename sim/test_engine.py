@@ -754,7 +754,7 @@ BAD: list[tuple[str, int, str, dict[str, int]]] = [
     ("odd offset", 5, "LOAD", {**GOOD_MOVE, "ddr_offset": 8}),
     ("region", 5, "STORE", {**GOOD_MOVE, "region": 3}),
     ("no runs", 5, "STORE", {"words": 4}),
-    ("words beyond the memory", 5, "LOAD", {**GOOD_MOVE, "act_addr": 24573}),
+    ("words beyond the memory", 5, "LOAD", {**GOOD_MOVE, "act_addr": 65533}),
     ("runs beyond the memory", 5, "STORE", {**GOOD_MOVE, "runs": 300, "act_stride": 200}),
     ("DW in the array's queue", 2, "array DW", GOOD_ROWS),
     ("CONV in the lanes' queue", 2, "lanes CONV", GOOD_CONV),

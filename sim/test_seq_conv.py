@@ -156,7 +156,7 @@ async def words(dut, number, hurried):  # noqa: ANN001, ANN201
 def test_seq_conv(tmp_path: Path) -> None:
     build_and_test(
         "seq_conv",
-        [Path(f"{name}.sv") for name in ("engine/isa_pkg", "engine/seq_pkg", "lib/delay",
-                                         "engine/seq_conv")],
+        [Path(f"{name}.sv") for name in ("engine/isa_pkg", "engine/engine_pkg", "engine/seq_pkg",
+                                         "lib/delay", "engine/seq_conv")],
         Path(__file__), run_dir=tmp_path,
     )

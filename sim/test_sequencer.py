@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cocotb
 import pytest
-from bench import fields, power_up, settle, struct_layout
+from bench import engine_constant, fields, power_up, settle, struct_layout
 from cocotb.triggers import FallingEdge
 
 from hwflow.driver import regmap
@@ -21,7 +21,7 @@ OPS = {
 }  # fmt: skip
 RING_WORDS = {"array": 4096, "lanes": 512}
 CODE = {"HEAD": 1, "OPCODE": 2, "FIRST": 4, "FIELDS": 5}
-ACT_WORDS = 24576
+ACT_WORDS = engine_constant("ACT_WORDS")
 
 
 def head(queue: str, **change: int) -> dict[str, int]:
