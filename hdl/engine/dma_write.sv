@@ -65,6 +65,7 @@ module dma_write #(
   logic [31:0] burst_addr;
   logic [3:0] burst_words;
   logic take;
+  logic ready_q;                 // a burst is offered and its words are here
 
   logic awvalid_q;
   logic [31:0] awaddr_q;
@@ -116,10 +117,15 @@ module dma_write #(
 
   // Addresses
   // Not in the cycle of awready as well: that comes late, and a burst has two beats or more
-  assign take = offer && !awvalid_q && !stop
-                && (flight_q != FLIGHT_W'(OUTSTANDING)) && (loose_q >= LEVEL_W'(burst_words));
+  assign take = ready_q && !awvalid_q && !stop && (flight_q != FLIGHT_W'(OUTSTANDING));
   assign answered = m_axi_bvalid;
   assign finished = active_q && !left && (flight_q == '0);
+
+  // loose_q only shrinks with a burst, after which there is no offer for a cycle
+  always_ff @(posedge clk) begin
+    if (rst || stop) ready_q <= 1'b0;
+    else ready_q <= offer && !take && !st_req && (loose_q >= LEVEL_W'(burst_words));
+  end
 
   always_ff @(posedge clk) begin
     if (take) begin

@@ -128,7 +128,7 @@ module peak (
   logic [7:0] class_q;
   logic last_class;
   logic last_class_q;
-  logic [7:0] class_next;
+  logic [7:0] class_before_q;  // the one before the last
   logic [15:0] plane_q;
   logic class_end;
   logic [1:0] row_q;
@@ -150,11 +150,14 @@ module peak (
   assign word_end = word && row_q == 2'd2 && last_class && (phase_q == TIES || lane_q == '1);
   always_ff @(posedge clk) begin
     hold_q <= hold;
-    last_class_q <= class_next == classes - 8'd1;
-    class_q <= class_next;
+    class_before_q <= classes - 8'd2;
     if (state_q == IDLE || (class_end && last_class)) begin
+      class_q <= '0;
+      last_class_q <= classes == 8'd1;
       plane_q <= hm;
     end else if (class_end) begin
+      class_q <= class_q + 8'd1;
+      last_class_q <= class_q == class_before_q;
       plane_q <= plane_q + {3'd0, geom.groups};
     end
     if (state_q != WORD) row_q <= '0;
@@ -163,9 +166,6 @@ module peak (
     else if (class_end && last_class) lane_q <= lane_q + 4'd1;
   end
   always_comb begin
-    class_next = class_q;
-    if (state_q == IDLE || (class_end && last_class)) class_next = '0;
-    else if (class_end) class_next = class_q + 8'd1;
     word_base8 = {3'd0, word_g_q, 1'b0};
     if (row_q == 2'd0) word_base8 -= {10'd0, geom.row_words, 1'b0};
     if (row_q == 2'd2) word_base8 += {10'd0, geom.row_words, 1'b0};
