@@ -90,15 +90,18 @@ module walker (
   logic [16:0] base8_q;
   logic last_word_q;  // g_q is the last word
   logic last_of_row_q;  // xo_q is the last word of a row
+  logic turn_q;  // one of the two
+  logic row_ends;
   logic [16:0] next_row8;
   assign step = walking_q && (!item_valid || item_take);
+  assign row_ends = (last_of_row_q ? last_xo_q == '0 : xo_q == xo_before_q) && !linear;
   assign next_row8 = row8_q + (geom.up && !vy_q[0] ? 17'd0 : row_step_q);
   always_ff @(posedge clk) begin
     if (seeking_q || (step && last_word_q)) begin
       g_q <= '0;
       last_word_q <= last_g_q == '0;
       last_of_row_q <= last_xo_q == '0 && !linear;
-      vy_q <= first_vy;
+      turn_q <= last_g_q == '0 || (last_xo_q == '0 && !linear);
       xo_q <= '0;
       // the last cycle of the search still adds a bit
       row8_q <= seeking_q ? first8_d : first8_q;
@@ -106,9 +109,9 @@ module walker (
     end else if (step) begin
       g_q <= g_q + g_step_q;
       last_word_q <= g_q == g_before_q;
-      last_of_row_q <= (last_of_row_q ? last_xo_q == '0 : xo_q == xo_before_q) && !linear;
+      last_of_row_q <= row_ends;
+      turn_q <= g_q == g_before_q || row_ends;
       if (last_of_row_q) begin
-        vy_q <= vy_q + vy_step_q;
         xo_q <= '0;
         row8_q <= next_row8;
         base8_q <= next_row8;
@@ -117,6 +120,11 @@ module walker (
         base8_q <= base8_q + word_step_q;
       end
     end
+  end
+
+  always_ff @(posedge clk) begin
+    if (seeking_q) vy_q <= first_vy;
+    else if (step && turn_q) vy_q <= last_word_q ? first_vy : vy_q + vy_step_q;
   end
 
   // Out
