@@ -98,10 +98,18 @@ module array_side (
   engine_pkg::fetch_t fetch_req;
   logic taps_valid;
   logic [2:0][LANES-1:0][engine_pkg::PIX_W-1:0] taps;
+  logic [2:0] fetch_mask;
+  logic beside_q;  // the tap is not in the left column
   window u_window (.clk, .rst, .geom, .pair, .request, .fetch(fetch_req));
+  delay #(.WIDTH(1), .LATENCY(seq_pkg::WIN_LAT)) u_beside_left (
+      .clk, .rst(1'b0), .d(tap_j != 2'd0), .q(beside_q)
+  );
+  // A strided tap is left of its word only in the left column: writes get the bank
+  assign rd_mask = fetch_mask & {2'b11, !(beside_q && fetch_req.mode[1])};
   fetch u_fetch (
       .clk, .rst,
-      .req(fetch_req), .rd_en, .rd_center, .rd_mask, .window, .out_valid(taps_valid), .taps
+      .req(fetch_req), .rd_en, .rd_center, .rd_mask(fetch_mask), .window,
+      .out_valid(taps_valid), .taps
   );
 
   // ---- array

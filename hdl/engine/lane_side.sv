@@ -185,6 +185,7 @@ module lane_side (
   // ---- read path
   seq_pkg::lane_request_t request;
   logic raw_q;
+  logic [2:0] mask_q;
   logic [15:0] center_q;
   logic pre_q;
   logic left_q;
@@ -200,11 +201,17 @@ module lane_side (
     raw_q <= request.raw;
     center_q <= request.plane + request.base8[16:1];
     pre_q <= request.base8[0];
+    // Words whose pixels the row chain looks at; what is left out is free for writes
+    mask_q[0] <= !request.raw && !request.meta.at_left && (!request.base8[0] || geom.stride_log2[0]);
+    mask_q[1] <= 1'b1;
+    mask_q[2] <= !request.raw && (geom.stride_log2[0] || (geom.up ? request.base8[0] : 1'b1)
+                                  && !(request.meta.at_right && (!request.base8[0] || geom.up
+                                                                 || geom.narrow)));
     left_q <= request.meta.at_left;
     right_q <= request.meta.at_right;
   end
   assign rd_center = center_q;
-  assign rd_mask = raw_q ? 3'b010 : 3'b111;
+  assign rd_mask = mask_q;
   delay #(.WIDTH(1), .LATENCY(engine_pkg::ACT_LAT), .RESET(1'b1)) u_raw (
       .clk, .rst, .d(rd_en && raw_q), .q(raw_valid)
   );
