@@ -358,7 +358,7 @@ async def wrong_programs_are_refused(dut: HierarchyObject) -> None:
         host = Host(dut, good, watchdog=20_000)
         at = host.registers.read(regmap.PROG_ADDR)
         load = {"act_addr": 0, "words": 1, "region": 0, "ddr_offset": 0, "runs": 1}
-        far = {"act_addr": 20_000, "words": 1000, "runs": 9, "act_stride": 1000}
+        far = {"act_addr": 26_000, "words": 1000, "runs": 9, "act_stride": 1000}
         # Written over a good program: place, descriptor, code, tag
         cases = (
             (0, head(1, 77), regmap.CODE_HEAD, 77),

@@ -63,7 +63,7 @@ def test_a_wrong_type_name_is_refused(text: str) -> None:
         IntType.parse(text)
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS))
+@pytest.mark.parametrize("config", sorted(MACS))
 def test_codenet_has_the_published_layers(config: str) -> None:
     graph = random_codenet_graph(config, 20, 1)
     width = CONFIGS[config][1]

@@ -25,7 +25,7 @@ from hwflow.passes.candidates import append_peaks
 from hwflow.passes.requantiser import FloatQuantiser, Requantiser, find, find_steps, prove
 from hwflow.passes.structure import drop_idempotent_quantisers, recognise_shuffles
 from hwflow.passes.upsampling import pw_before_upsample
-from tests.graphs import CONFIGS, random_codenet_graph
+from tests.graphs import random_codenet_graph
 from tests.qonnx_models import free_scales, plain_stack, save, small_detector
 from tests.test_ingest import constant
 from tests.test_ingest import find as find_node
@@ -507,7 +507,7 @@ def unmoved(graph: Graph) -> Graph:
     return graph.rebuilt(nodes=nodes)
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS))
+@pytest.mark.parametrize("config", sorted(MOVED))
 def test_moving_saves_what_was_published(config: str) -> None:
     before = unmoved(random_codenet_graph(config, 20, 0))
     after = pw_before_upsample(before)
