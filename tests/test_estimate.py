@@ -143,7 +143,8 @@ def test_steps_by_the_closed_forms() -> None:
             low = max(stride * first - reach, 0)
             high = min(stride * (first + rows - 1) + reach, height - 1)
             exact = len(step.channels) * -(-width // 16) * (high - low + 1) + reach + lanes
-            assert step.model_cycles == exact, step
+            # beside an array that writes w words a cycle: 1 + 0.2 w**2 times as long
+            assert exact <= step.model_cycles <= round(1.2 * exact), step
             seen[op] += 1
     assert all(count > 2 for count in seen.values()), seen
 

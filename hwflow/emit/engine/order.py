@@ -15,8 +15,11 @@ import numpy as np
 
 from hwflow.emit import isa
 from hwflow.emit.engine.operation import DDR_PLACE, Operation
-from hwflow.emit.engine.program import Step
+from hwflow.emit.engine.program import TRANSFER_CYCLES, EngineParams, Step
 from hwflow.errors import ResourceError
+
+# How much the lanes slow down when the array writes a word every cycle, measured on whole frames
+WRITE_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def dependencies(operations: Sequence[Operation]) -> list[np.ndarray]:
     return result
 
 
-def arrange(operations: Sequence[Operation]) -> Queues:
+def arrange(operations: Sequence[Operation], params: EngineParams) -> Queues:
     """Both queues as streams of words. Raises ResourceError when there are too many operations."""
     limit = 1 << isa.COMMON["tag"].width
     if len(operations) + 4 > limit:
@@ -66,7 +69,7 @@ def arrange(operations: Sequence[Operation]) -> Queues:
             "a smaller input or a board with more activation memory"
         )
     needs = dependencies(operations)
-    orders, ends = _schedule(operations, needs)
+    orders, starts, ends = _schedule(operations, needs, params)
     place = {}
     for order in orders.values():
         for position, index in enumerate(order):
@@ -85,8 +88,8 @@ def arrange(operations: Sequence[Operation]) -> Queues:
             blocks.append(descriptor + op.payload)
             steps.append(
                 Step(tag, op.opcode, op.node, op.tensor, op.channels, op.dst, op.first_word,
-                     op.words, op.stream_words, op.moved_words, op.macs, op.ideal, op.cycles,
-                     ends[index] - op.cycles, queue)
+                     op.words, op.stream_words, op.moved_words, op.macs, op.ideal,
+                     ends[index] - starts[index], starts[index], queue)
             )  # fmt: skip
             tag += 1
         blocks.append(isa.descriptor("END", tag, "end"))
@@ -112,11 +115,11 @@ def _plain_step(tag: int, opcode: str, queue: str) -> Step:
 
 
 def _schedule(
-    operations: Sequence[Operation], needs: Sequence[np.ndarray]
-) -> tuple[dict[str, list[int]], list[int]]:
+    operations: Sequence[Operation], needs: Sequence[np.ndarray], params: EngineParams
+) -> tuple[dict[str, list[int]], list[int], list[int]]:
     """The order within each queue: again and again the operation that can start first.
 
-    Also returns when each operation is completed.
+    Also returns when each operation starts and when it is completed.
     """
     missing = [len(before) for before in needs]
     after: list[list[int]] = [[] for _ in operations]
@@ -125,16 +128,39 @@ def _schedule(
             after[earlier].append(index)
     ready = {i: 0 for i, count in enumerate(missing) if not count}  # -> earliest start
     free = dict.fromkeys(isa.QUEUES, 0)
-    ends = [0] * len(operations)
+    starts, ends = [0] * len(operations), [0] * len(operations)
     orders: dict[str, list[int]] = {queue: [] for queue in isa.QUEUES}
     for _ in operations:
         start, index = min((max(t, free[operations[i].queue]), i) for i, t in ready.items())
         del ready[index]
         op = operations[index]
-        ends[index] = free[op.queue] = start + op.cycles
+        beside = None
+        if op.queue != "array" and orders["array"] and free["array"] > start:
+            beside = operations[orders["array"][-1]]
+        starts[index] = start
+        ends[index] = free[op.queue] = start + _cycles(op, start, beside, params)
         orders[op.queue].append(index)
         for later in after[index]:
             missing[later] -= 1
             if not missing[later]:
                 ready[later] = max(ends[earlier] for earlier in needs[later])
-    return orders, ends
+    return orders, starts, ends
+
+
+def _cycles(op: Operation, start: int, beside: Operation | None, params: EngineParams) -> int:
+    """Cycles of an operation while the array runs `beside`, with which it shares DDR and memory."""
+    if op.queue == "array":
+        return op.cycles
+    if not op.moved_words:
+        # the array's results take ports of the activation memory
+        writes = len(beside.dst) * beside.words / beside.cycles if beside else 0.0
+        return round(op.cycles * (1 + WRITE_SHARE * writes**2))
+    word = isa.WORD_BITS // 8
+    whole = params.bytes_per_cycle
+    streamed = word * beside.stream_words / beside.cycles if beside else 0.0
+    rate = max(whole - streamed, whole / 2)
+    # as the frame begins the array's ring is filled: both take turns
+    shared = max(0.0, 2 * word * params.stream_words / whole - start)
+    amount = word * op.moved_words
+    turns = min(shared, amount / (whole / 2))
+    return round(turns + (amount - turns * whole / 2) / rate) + TRANSFER_CYCLES

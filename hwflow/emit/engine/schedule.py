@@ -504,7 +504,7 @@ def compile_graph(graph: Graph, params: EngineParams | None = None) -> Program:
             break
         LOG.info("%s goes to DDR", victim)
         apart |= {victim}
-    queues = arrange(scheduler.encoder.operations)
+    queues = arrange(scheduler.encoder.operations, params)
     peaks = [n for n in graph.nodes if n.op == "peaks"]
     classes = graph.tensors[peaks[0].inputs[0]].shape[0] if peaks else 0
     heads = [key.removeprefix("output.") for key in graph.meta if key.startswith("output.")]
