@@ -61,14 +61,15 @@ module array_side (
 
   // ---- walk
   logic item_valid;
-  logic item_take;
+  logic item_wanted;
+  logic unused_item_take;
   seq_pkg::item_t item;
   logic running_q;  // since a start; the walk goes on until all requests are out
   always_ff @(posedge clk) running_q <= !rst && !issued;
   walker u_walker (
       .clk, .rst,
       .geom, .linear, .pair, .start, .stop(running_q && issued),
-      .item_valid, .item, .item_take
+      .item_valid, .item, .item_take(item_wanted)
   );
 
   logic drained;
@@ -89,7 +90,7 @@ module array_side (
       .tiles(desc[isa_pkg::CONV_TILES_LSB+:8]), .last_oc(desc[isa_pkg::CONV_LAST_OC_LSB+:5]),
       .issued, .done,
       .avail, .ring_rd_en, .ring_rd_off, .ring_rd_data, .ring_pop, .ring_pop_n,
-      .item_valid, .item, .item_take,
+      .item_valid, .item, .item_take(unused_item_take), .item_wanted,
       .header_we, .header_bank, .header_idx, .drained,
       .request, .weights, .tap_j, .first, .last, .chunk_first, .chunk_last, .side
   );

@@ -84,6 +84,7 @@ module engine #(
   assign busy = a_busy || b_busy;
   assign done = a_done && b_done;
   assign begins = start && !busy;
+  // `failed` lasts until the sequencers see the registered abort, two cycles, and says the same in both
   assign abort = a_failed || b_failed || (mem_error && busy);
   assign error_tag = error_lanes_q ? b_tag : a_tag;
   always_ff @(posedge clk) begin
@@ -116,7 +117,7 @@ module engine #(
   logic wa_empty;
   sequencer #(.QUEUE(isa_pkg::QUEUE_ARRAY), .ACT_WORDS(ACT_WORDS)) u_array_seq (
       .clk, .rst,
-      .start(begins), .abort, .busy(a_busy), .done(a_done), .failed(a_failed),
+      .start(begins), .abort(unit_rst), .busy(a_busy), .done(a_done), .failed(a_failed),
       .error_code(a_code), .tag(a_tag), .running(a_running), .prog_hash,
       .completed(a_completed), .others(b_completed),
       .avail(a_avail), .ring_rd_en(a_seq_rd_en), .ring_rd_off(a_seq_rd_off),
@@ -172,7 +173,7 @@ module engine #(
   logic [63:0] unused_hash;
   sequencer #(.QUEUE(isa_pkg::QUEUE_LANES), .ACT_WORDS(ACT_WORDS)) u_lanes_seq (
       .clk, .rst,
-      .start(begins), .abort, .busy(b_busy), .done(b_done), .failed(b_failed),
+      .start(begins), .abort(unit_rst), .busy(b_busy), .done(b_done), .failed(b_failed),
       .error_code(b_code), .tag(b_tag), .running(b_running), .prog_hash(unused_hash),
       .completed(b_completed), .others(a_completed),
       .avail(b_avail), .ring_rd_en(b_seq_rd_en), .ring_rd_off(b_seq_rd_off),

@@ -33,6 +33,7 @@ module seq_conv (
     input  wire logic              item_valid,
     input  wire seq_pkg::item_t    item,
     output logic                   item_take,
+    output logic                   item_wanted,  // item_take, were there an item
     // header memory: one of its 12 words, with its tile's bank; `drained` frees a bank
     output logic                   header_we,
     output logic                   header_bank,
@@ -85,7 +86,8 @@ module seq_conv (
   assign issue_word = (state_q == WORDS) && fed_q && item_valid && (!chunk_end || rested_q);
   assign issue = issue_head || issue_word;
   // issue_word && group_end_q, in one step
-  assign item_take = (state_q == WORDS) && fed_q && item_valid && group_end_q && rested_q;
+  assign item_wanted = (state_q == WORDS) && fed_q && group_end_q && rested_q;
+  assign item_take = item_wanted && item_valid;
   assign tile_end = item_take && item.last;
 
   assign ring_rd_en = issue;
