@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hwflow import boards, estimate, ingest, passes, resources
-from hwflow.emit.engine import Step, compile_graph
+from hwflow.emit.engine import Program, Step, compile_graph
 from hwflow.errors import ConfigError, DataError
 from hwflow.models import shapes
 from hwflow.report import schema
@@ -117,6 +117,21 @@ def closed_form(step: Step, inputs: int, paired: bool) -> int:
     return cycles + (tile + step.words * group(last) if last else 0) + whole
 
 
+def stretched(cycles: int, step: Step, program: Program) -> set[int]:
+    """1 + 0.2 w**2 times as long beside an array that writes w words a cycle (docs/engine.md).
+
+    Of two that start in the same cycle either may have been placed first.
+    """
+    found = {cycles}
+    for other in program.steps:
+        if other.opcode == "CONV" and other.model_start is not None and other.model_cycles:
+            since = step.model_start - other.model_start
+            if 0 <= since < other.model_cycles:
+                writes = len(other.dst) * other.words / other.model_cycles
+                found = {round(cycles * (1 + 0.2 * writes**2))} | (found if not since else set())
+    return found
+
+
 def test_steps_by_the_closed_forms() -> None:
     """Every 1x1, depthwise and deformable step of a whole network."""
     graph = of_shapes("b")
@@ -143,8 +158,7 @@ def test_steps_by_the_closed_forms() -> None:
             low = max(stride * first - reach, 0)
             high = min(stride * (first + rows - 1) + reach, height - 1)
             exact = len(step.channels) * -(-width // 16) * (high - low + 1) + reach + lanes
-            # beside an array that writes w words a cycle: 1 + 0.2 w**2 times as long
-            assert exact <= step.model_cycles <= round(1.2 * exact), step
+            assert step.model_cycles in stretched(exact, step, program), step
             seen[op] += 1
     assert all(count > 2 for count in seen.values()), seen
 
