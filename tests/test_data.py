@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sources: fabricated archives and folders, every kind of damage, and geometry by colour."""
 
+import dataclasses
 import errno
 import hashlib
 import io
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hwflow import data
-from hwflow.data import digits, trees, voc
+from hwflow.data import archive, digits, trees, voc
 from hwflow.data.augment import Augment, sample_crop
 from hwflow.data.dataset import Scene
 from hwflow.errors import DataError
@@ -71,7 +72,8 @@ def wheel(path: Path, **changes: bytes | None) -> Path:
 
 
 def pin(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    monkeypatch.setattr(trees, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(trees, "ARCHIVE", dataclasses.replace(trees.ARCHIVE, sha256=digest))
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder with a fabricated archive in it, its checksum pinned."""
     folder = tmp_path / "cache"
     folder.mkdir()
-    pin(monkeypatch, wheel(folder / trees.WHEEL))
+    pin(monkeypatch, wheel(folder / trees.ARCHIVE.file))
     return folder
 
 
@@ -91,7 +93,7 @@ def test_real_trees_have_the_stated_tiles() -> None:
         assert dataset.images.dtype == np.uint8
         assert sum(int((~hard).sum()) for hard in dataset.difficult) == centres
         assert dataset.classes == ("Tree",)
-        assert (dataset.bytes, dataset.sha256) == (trees.BYTES, trees.SHA256)
+        assert (dataset.bytes, dataset.sha256) == (trees.ARCHIVE.size, trees.ARCHIVE.sha256)
         for boxes in dataset.boxes:
             assert (boxes >= 0).all()
             assert (boxes <= 256).all()
@@ -122,7 +124,7 @@ def test_splits_are_two_pictures(cache: Path) -> None:
 
 
 def test_corrupted_archive_is_refused_and_left_alone(cache: Path) -> None:
-    file = cache / trees.WHEEL
+    file = cache / trees.ARCHIVE.file
     damaged = bytearray(file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     file.write_bytes(damaged)
@@ -147,14 +149,14 @@ def test_corrupted_archive_is_refused_and_left_alone(cache: Path) -> None:
 def test_archive_with_wrong_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict, message: str
 ) -> None:
-    pin(monkeypatch, wheel(tmp_path / trees.WHEEL, **changes))
+    pin(monkeypatch, wheel(tmp_path / trees.ARCHIVE.file, **changes))
     with pytest.raises(DataError, match=message):
         data.load("trees", "train", 64, tmp_path)
 
 
 def test_not_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / trees.WHEEL).write_bytes(b"text")
-    pin(monkeypatch, tmp_path / trees.WHEEL)
+    (tmp_path / trees.ARCHIVE.file).write_bytes(b"text")
+    pin(monkeypatch, tmp_path / trees.ARCHIVE.file)
     with pytest.raises(DataError, match="not the expected archive"):
         data.load("trees", "train", 64, tmp_path)
 
@@ -170,7 +172,7 @@ def test_full_disk_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """What pip says when the cache folder is full, and what the system says before pip runs."""
     said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
     monkeypatch.setattr(
-        trees.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", said)
+        archive.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", said)
     )
     with pytest.raises(DataError, match=r"No space left .*free 21 MB there or .*--cache"):
         data.get("trees", tmp_path / "new")
@@ -178,7 +180,7 @@ def test_full_disk_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(trees.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(archive.tempfile, "TemporaryDirectory", full)
     with pytest.raises(DataError, match=r"No space left .*free 21 MB there or .*--cache"):
         data.get("trees", tmp_path / "new")
     (tmp_path / "file").write_text("")
@@ -192,13 +194,13 @@ def test_download_is_checked_before_it_is_kept(
 ) -> None:
     shelf, folder = tmp_path / "shelf", tmp_path / "cache"
     shelf.mkdir()
-    offered = wheel(shelf / trees.WHEEL)
+    offered = wheel(shelf / trees.ARCHIVE.file)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
     if genuine:
         pin(monkeypatch, offered)
-        assert data.get("trees", folder) == folder / trees.WHEEL
-        assert (folder / trees.WHEEL).read_bytes() == offered.read_bytes()
+        assert data.get("trees", folder) == folder / trees.ARCHIVE.file
+        assert (folder / trees.ARCHIVE.file).read_bytes() == offered.read_bytes()
         offered.unlink()
         assert len(data.load("trees", "test", 64, folder)) == 1
     else:

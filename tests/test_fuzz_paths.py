@@ -203,7 +203,7 @@ def test_image_ids_are_names(image_id: str, tmp_path: Path) -> None:
 def test_an_archive_is_read_and_never_unpacked(tmp_path: Path) -> None:
     """Zip slip, absolute names and links: members are taken by name, the rest is left alone."""
     stem = trees.PICTURES["train"]
-    archive = tmp_path / "run" / trees.WHEEL
+    archive = tmp_path / "run" / trees.ARCHIVE.file
     archive.parent.mkdir()
     link = zipfile.ZipInfo("deepforest/link")
     link.external_attr = 0o120777 << 16
@@ -216,7 +216,7 @@ def test_an_archive_is_read_and_never_unpacked(tmp_path: Path) -> None:
     with fuzz.guarded(archive.parent):
         scene = trees.read_picture(archive, "train")
     assert scene.boxes.tolist() == [[1, 2, 30, 20]]
-    assert {p.name for p in tmp_path.rglob("*")} == {"run", trees.WHEEL}
+    assert {p.name for p in tmp_path.rglob("*")} == {"run", trees.ARCHIVE.file}
 
 
 # Bombs

@@ -521,8 +521,8 @@ def archive(rng: Rng, folder: Path, kept: dict[str, Any]) -> Case:
         for name, data in members.items():
             made.writestr(zipfile.ZipInfo(name), data)
     data = out.getvalue()
-    path = put(folder, trees.WHEEL, fuzz.mangle(rng, data) if kind > 2 else data)
-    return lambda: trees.read_picture(path, "train"), (trees.WHEEL,)
+    path = put(folder, trees.ARCHIVE.file, fuzz.mangle(rng, data) if kind > 2 else data)
+    return lambda: trees.read_picture(path, "train"), (trees.ARCHIVE.file,)
 
 
 # Reports of tools, and the stamps of our own

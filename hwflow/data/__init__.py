@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sources behind one function: `trees` (default), `voc:PATH`, `digits[:SCENES]`.
+"""Photographs with boxes: `trees` (default), `voc:PATH`, `digits[:SCENES]`.
 
-`mnist` is fetched here too; its images have classes and no boxes: `mnist.load` reads it.
+Data with one class a sample is read by `hwflow.data.samples`; `get` fetches it, too.
 """
 
 from pathlib import Path
 
-from hwflow.data import digits, mnist, trees, voc
+from hwflow.data import digits, samples, trees, voc
 from hwflow.data.dataset import Dataset, Scene
 from hwflow.errors import DataError
 
@@ -22,11 +22,15 @@ def default_cache() -> Path:
 
 def get(spec: str, cache: Path | None = None) -> Path | None:
     """Make the raw data of a source present and checked; its path, or None if it is generated."""
+    kind = spec.partition(":")[0]
+    if kind in samples.ARCHIVES:
+        archive = samples.ARCHIVES[kind]
+        if spec != kind:
+            samples.check(spec)
+        return archive.get(cache or default_cache())
     kind, path = _parse(spec)
     if kind == "trees":
-        return trees.get(cache or default_cache())
-    if kind == "mnist":
-        return mnist.get(cache or default_cache())
+        return trees.ARCHIVE.get(cache or default_cache())
     return Path(path) if kind == "voc" else None
 
 
@@ -36,9 +40,11 @@ def load(spec: str, split: str, size: int, cache: Path | None = None) -> Dataset
     Raises DataError if the source is unknown, cannot be had or is damaged; no other source ever
     takes its place.
     """
+    if spec.partition(":")[0] in (*samples.ARCHIVES, "csv"):
+        raise DataError(
+            f"{spec} has no boxes, a detector cannot use it; use trees, voc:PATH, digits"
+        )
     kind, argument = _parse(spec)
-    if kind == "mnist":
-        raise DataError("mnist has no boxes, a detector cannot use it; use trees, voc:PATH, digits")
     if split not in SPLITS:
         raise DataError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
     if size <= 0 or size % 32:
@@ -54,7 +60,6 @@ def _parse(spec: str) -> tuple[str, str]:
     kind, colon, argument = spec.partition(":")
     known = {
         "trees": not colon,
-        "mnist": not colon,
         "voc": bool(argument),
         "digits": not colon or argument.isdecimal(),
     }

