@@ -27,6 +27,7 @@ from hwflow.models.layers import ANCHORS, ConvUnit, DeformDw, quantise_conv
 
 log = logging.getLogger(__name__)
 
+NodeName = Callable[[onnx.NodeProto, dict[str, str], dict[str, onnx.TensorProto]], str]
 OPSET = 20
 MAX_IR_VERSION = 13
 INPUT = "image"
@@ -197,7 +198,7 @@ def export_qonnx(model: CoDeNet, path: Path, input_size: int) -> None:
             custom_translation_table={torch.ops.hwflow.deform_dw.default: _deform_conv},
         )
         proto = onnx.load(raw)
-    proto = _tidy(proto)
+    proto = tidy(proto)
     _check_file(proto, input_size)
     onnx.save(proto, path)
     log.info("wrote %s: %d nodes", path, len(proto.graph.node))
@@ -228,8 +229,16 @@ def _shape(info: onnx.ValueInfoProto) -> list[int]:
     return [d.dim_value for d in info.type.tensor_type.shape.dim]
 
 
-def _tidy(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Names that carry the module path, one initializer per use, no traces of the exporter."""
+def tidy(
+    proto: onnx.ModelProto,
+    title: str = "codenet",
+    node_name: NodeName | None = None,
+) -> onnx.ModelProto:
+    """Names that carry the module path, one initializer per use, no traces of the exporter.
+
+    node_name(node, producers by tensor, constants by name) gives a node's name.
+    """
+    node_name = node_name or _node_name
     graph = proto.graph
     values = {t.name: t for t in graph.initializer}
     kept = [i for i in graph.input if i.name not in values]
@@ -242,7 +251,7 @@ def _tidy(proto: onnx.ModelProto) -> onnx.ModelProto:
     used: set[str] = set()
     initializers: list[onnx.TensorProto] = []
     for node in graph.node:
-        node.name = _unique(_node_name(node, producer, values), used)
+        node.name = _unique(node_name(node, producer, values), used)
         for i, name in enumerate(node.input):
             if name in values:
                 tensor = onnx.TensorProto()
@@ -276,15 +285,15 @@ def _tidy(proto: onnx.ModelProto) -> onnx.ModelProto:
         tensor.doc_string = ""
     del graph.metadata_props[:]
     del proto.metadata_props[:]
-    graph.name, graph.doc_string = "codenet", ""
+    graph.name, graph.doc_string = title, ""
     return proto
 
 
 def _node_name(
     node: onnx.NodeProto, producer: dict[str, str], values: dict[str, onnx.TensorProto]
 ) -> str:
-    scopes = _scopes(node)
-    module = scopes[-1] if scopes else ""
+    path = scopes(node)
+    module = path[-1] if path else ""
     source = producer.get(node.input[0], "")
     if node.op_type == "Quant" and node.input[0] in values:
         kind = "weight_quant" if "weight_quant" in module else "bias_quant"
@@ -300,7 +309,7 @@ def _node_name(
     return f"{module or source}.{node.op_type.lower()}"
 
 
-def _scopes(node: onnx.NodeProto) -> list[str]:
+def scopes(node: onnx.NodeProto) -> list[str]:
     """The modules a node lies in, outermost first (the exporter's last entry is the call)."""
     for prop in node.metadata_props:
         if prop.key == "pkg.torch.onnx.name_scopes":

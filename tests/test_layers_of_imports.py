@@ -29,6 +29,7 @@ TORCH_HALF = (
     "data",
     "train",
     "export",
+    "export_tables",
     "loss",
     "metrics",
     "checkpoints",

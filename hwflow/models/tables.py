@@ -153,6 +153,7 @@ class Thresholds(nn.Module):
             raise ConfigError(f"thresholds {tuple(thresholds.shape)}: give (channels, 1 to 255)")
         self.thresholds = nn.Parameter(thresholds.float(), requires_grad=learn)
         self.thermometer, self.width = thermometer, width
+        self.fixed: Tensor | None = None
         levels = thresholds.shape[1]
         self.code = Code(1 if thermometer else levels.bit_length())
         self.quant = CodeQuantiser(self.code)
@@ -172,18 +173,22 @@ class Thresholds(nn.Module):
         rounded = self.thresholds.detach().ceil().clamp(0, 256)
         return rounded.sort(dim=1).values.long()
 
+    def freeze(self) -> None:
+        """Turn the thresholds into constants, for the export."""
+        self.fixed = self.whole().float() * PIXEL_SCALE
+
     def forward(self, x: Tensor) -> Tensor:
         """x (B, F, ...) of pixel / 256 -> codes (B, F or L * F, ...)."""
-        ordered = self.thresholds.sort(dim=1).values
-        sharp = ordered.detach().ceil().clamp(0, 256)
-        ordered = _Straight.apply(ordered, sharp) if torch.is_grad_enabled() else sharp
-        bits = []
-        for level in range(ordered.shape[1]):
-            at = _column(ordered[:, level] * PIXEL_SCALE, x)
-            if torch.is_grad_enabled():
-                bits.append(_Compare.apply(x, at, self.width * PIXEL_SCALE))
-            else:
-                bits.append((x >= at).to(x.dtype))
+        if self.fixed is not None:
+            bits = [(x >= _column(at, x)).to(x.dtype) for at in self.fixed.T]
+        elif torch.is_grad_enabled():
+            ordered = self.thresholds.sort(dim=1).values
+            ordered = _Straight.apply(ordered, self.whole().to(x.dtype)) * PIXEL_SCALE
+            width = self.width * PIXEL_SCALE
+            bits = [_Compare.apply(x, _column(at, x), width) for at in ordered.T]
+        else:
+            ordered = self.whole().to(x.dtype) * PIXEL_SCALE
+            bits = [(x >= _column(at, x)).to(x.dtype) for at in ordered.T]
         if self.thermometer:
             return torch.cat([self.quant(bit) for bit in bits], dim=1)
         total = bits[0]
@@ -565,7 +570,7 @@ def _check_lookup(place: int, node: LookupNode, before: nn.Module) -> None:
 
 
 def freeze(model: nn.Module) -> None:
-    """Turn the batch norms of all nodes into constants; the values of eval mode stay the same."""
+    """Turn batch norms and thresholds into constants; the values of eval mode stay the same."""
     for module in model.modules():
-        if isinstance(module, ArithmeticNode):
+        if isinstance(module, ArithmeticNode | Thresholds):
             module.freeze()
