@@ -138,7 +138,7 @@ def configs(text: str) -> tuple[str, ...]:
 
 def rates(text: str, board: Board) -> tuple[float, ...]:
     """Bandwidths of the DDR in MB/s from a list in GB/s; the board's own one comes first."""
-    own = board.memory.sustained_mb_s
+    own = board.ddr.sustained_mb_s
     try:
         found = [round(1000 * float(part), 3) for part in text.split(",") if part.strip()]
     except ValueError as error:

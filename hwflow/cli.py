@@ -242,8 +242,8 @@ def boards(
         console.print_json(board.model_dump_json())
         return
     table = Table(show_edge=False, pad_edge=False)
-    for column in ("board", "part", "LUT", "FF", "BRAM36", "DSP", "clock", "toolchain"):
-        table.add_column(column, justify="right" if column.isupper() else "left")
+    for column in ("board", "part", "LUT", "FF", "blocks", "MHz"):
+        table.add_column(column, justify="right" if column.isupper() or column == "MHz" else "left")
     wrong: list[str] = []
     for each in known.names():
         try:
@@ -252,8 +252,9 @@ def boards(
             wrong.append(str(error))
             continue
         r = one.resources
-        table.add_row(one.name, one.part, f"{r.lut:,}", f"{r.ff:,}", str(r.bram36), str(r.dsp),
-                      f"{one.clock.mhz:g} MHz", one.toolchain)
+        blocks = "\n".join(f"{count:>3} {name}" for name, count in r.blocks.items())
+        table.add_row(one.name, one.part, f"{r.lut:,}", f"{r.ff:,}", blocks,
+                      f"{one.clock.mhz:g}")
     console.print(table)
     if wrong:
         raise ConfigError("\n".join(wrong))

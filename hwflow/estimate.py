@@ -163,7 +163,7 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
     lanes = sum(-(-graph.macs(node) // DW_MACS) for node in graph.nodes
                 if node.op in ("dw", "deform_dw"))  # fmt: skip
     return Estimate(
-        KIND, model, config, board.name, board.engine.columns, board.engine.pixels,
+        KIND, model, config, board.name, board.engine_size.columns, board.engine_size.pixels,
         board.clock.mhz, cycles, round(fps, 3), ideal, round(ideal / cycles, 4), lanes,
         graph.macs(), traffic, int(ddr_cycles), params.act_words, program.peak_words, None,
         "no bench of this engine was found; `hwflow bench engine` measures it",

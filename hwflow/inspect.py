@@ -169,7 +169,7 @@ def inspect_model(name: str, config: str, weights: Path | None, board: boards.Bo
 
 def of_graph(graph: Graph, title: str, board: boards.Board) -> Inspection:
     """An integer graph on a board."""
-    params = EngineParams(board.engine.act_words, board.engine.stream_words)
+    params = EngineParams(board.engine_size.act_words, board.engine_size.stream_words)
     engine, on_engine = verdicts(graph, lambda g: _compile_engine(g, params))
     engine = engine or board.why_not
     hls, on_hls = verdicts(graph, lambda g: _compile_hls(g, board))

@@ -12,6 +12,7 @@ from hwflow import boards, resources
 from hwflow.emit import isa
 from hwflow.errors import ConfigError
 from hwflow.sim.ddr import Ddr
+from hwflow.stages import hardware
 from hwflow.toolchain import yosys
 
 TEXT = (resources.path("boards") / "pynq-z2.toml").read_text()
@@ -22,6 +23,7 @@ def test_every_board_reads(name: str) -> None:
     board = boards.load(name)
     assert board.name == name
     assert board.clock.pll_mhz / board.clock.divider == board.clock.mhz
+    assert {"zynq7": "vivado", "uart": "nextpnr", "none": "none"}[board.shell] == board.toolchain
 
 
 def test_pynq_z2_is_the_data_sheet() -> None:
@@ -34,21 +36,62 @@ def test_pynq_z2_is_the_data_sheet() -> None:
     assert board.ps7["PCW_UIPARAM_DDR_FREQ_MHZ"] == 525
 
 
-@pytest.mark.parametrize("name", boards.names())
+ENGINE = [name for name in boards.names() if boards.load(name).shell != "uart"]
+OPEN = boards.of_shell("uart")
+
+
+@pytest.mark.parametrize("name", ENGINE)
 def test_a_board_can_be_built_for_or_says_why_not(name: str) -> None:
     """Who names a toolchain has the array of the RTL, and everything the toolchain needs."""
     board = boards.load(name)
-    assert board.engine.columns * board.engine.pixels // 2 <= board.resources.dsp
+    assert board.engine_size.columns * board.engine_size.pixels // 2 <= board.resources.dsp
     if board.toolchain == "none":
         assert board.why_not is not None
         assert f"board {name} is for estimates only" in board.why_not
         assert "hwflow estimate" in board.why_not
         return
     assert board.why_not is None
-    assert (board.engine.columns, board.engine.pixels) == (isa.TILE_OC, isa.LANES)
+    assert (board.engine_size.columns, board.engine_size.pixels) == (isa.TILE_OC, isa.LANES)
     assert board.family in yosys.CELLS
     assert board.shell == "zynq7"
     assert board.ps7
+    with pytest.raises(ConfigError, match=f"board {name} is not built by open tools .*ulx3s-85f"):
+        _ = board.open
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_a_board_without_an_engine_says_so(name: str) -> None:
+    board = boards.load(name)
+    assert board.why_not is None
+    for ask in (lambda: board.engine_size, lambda: board.ddr, lambda: board.bytes_per_cycle,
+                lambda: hardware.engine_params(board), lambda: yosys.parameters(board)):
+        with pytest.raises(ConfigError, match=f"board {name} is for networks of tables.*pynq-z2"):
+            ask()
+
+
+# The pins by the makers' own files: ulx3s_v20.lpf, icebreaker.pcf, and the platform file of
+# litex-boards for the Tang Nano 20K
+PINS = {
+    "ulx3s-85f": ("G2", "M1", "L4", "R1", "B2 C2 C1 D2 D1 E2 E1 H3", "high"),
+    "icebreaker": ("35", "6", "9", "10", "11 37", "low"),
+    "tang-nano-20k": ("4", "70", "69", "88", "15 16 17 18 19 20", "low"),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_open_boards_are_their_makers_files(name: str) -> None:
+    pins = boards.load(name).open.pins
+    assert pins.reset is not None
+    found = (pins.clock.pin, pins.uart_rx.pin, pins.uart_tx.pin, pins.reset.pin,
+             " ".join(led.pin for led in pins.leds), pins.leds[0].active)
+    assert found == PINS[name]
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_the_serial_line_s_rate_is_met(name: str) -> None:
+    board = boards.load(name)
+    cycles = board.open.uart.cycles_per_bit(board.clock.mhz)
+    assert board.clock.mhz * 1e6 / cycles == pytest.approx(board.open.uart.baud, rel=5e-3)
 
 
 def test_the_array_of_the_rtl_is_the_compiler_s() -> None:
@@ -70,7 +113,7 @@ def test_ultra96_is_the_paper_s_board() -> None:
     assert [round(share, 1) for share in shares] == [48.4, 29.6, 100.0, 100.0]
 
 
-@pytest.mark.parametrize("name", boards.names())
+@pytest.mark.parametrize("name", ENGINE)
 def test_the_simulated_memory_is_the_board_s(name: str) -> None:
     """Every figure reaches the simulator; by hand from the file's text."""
     table = tomllib.loads((resources.path("boards") / f"{name}.toml").read_text())
@@ -145,6 +188,11 @@ def write(tmp_path: Path, text: str, name: str = "pynq-z2") -> Path:
         ('toolchain = "vivado"', 'toolchain = "none"', "belong together"),
         ('shell = "zynq7"', 'shell = "none"', "belong together"),
         ('shell = "zynq7"', 'shell = "zynq7"\nestimate_only = "x"', "belong together"),
+        ("bram36 = 140", "", "key resources.bram36 is missing"),
+        ("dsp = 220", "dsp = 0", r"key resources\.dsp: .*greater than 0.*got 0"),
+        ('shell = "zynq7"', 'shell = "zynq7"\noscillator_mhz = 5.0',
+         'key oscillator_mhz is not for a board with shell "zynq7"'),
+        ('shell = "zynq7"', 'shell = "uart"', "key nextpnr, pins, uart, osc.* is missing"),
     ],
 )
 def test_wrong_files_name_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -153,6 +201,47 @@ def test_wrong_files_name_file_and_key(tmp_path: Path, old: str, new: str, messa
     with pytest.raises(ConfigError, match=message) as caught:
         boards.read(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("ulx3s-85f", 'uart_tx = { pin = "L4" }', 'uart_tx = { pin = "M1" }',
+         "key pins: pin M1 has two functions, uart_rx and uart_tx"),
+        ("ulx3s-85f", '{ pin = "H3" }', '{ pin = "C2" }',
+         r"pin C2 has two functions, leds\.1 and leds\.7"),
+        ("ulx3s-85f", 'pin = "H3"', 'pin = "H 3"', r"key pins\.leds\.7\.pin: .*got 'H 3'"),
+        ("ulx3s-85f", 'pin = "H3"', 'pin = "H3", active = "low"', "lit by high and some by low"),
+        ("ulx3s-85f", 'clock = { pin = "G2" }\n', "", r"key pins\.clock is missing"),
+        ("ulx3s-85f", 'device = "85k"', 'device = "90k"',
+         r"nextpnr\.device '90k' is not known to nextpnr-ecp5; devices: 12k"),
+        ("ulx3s-85f", 'speed = "6"\n', "", r"key nextpnr\.speed is missing"),
+        ("ulx3s-85f", 'speed = "6"', 'speed = "6"\nchip = "x"', r"key nextpnr\.chip is unknown"),
+        ("ulx3s-85f", 'family = "ecp5"', 'family = "xc7"', "family 'xc7' has no nextpnr here"),
+        ("ulx3s-85f", 'pll = "EHXPLLL"', 'pll = "rPLL"', "clock.pll 'rPLL': family ecp5 has"),
+        ("ulx3s-85f", 'pll = "EHXPLLL"', 'pll = "none"', "pll is \"none\" and divides nothing"),
+        ("ulx3s-85f", 'toolchain = "nextpnr"', 'toolchain = "vivado"', "belong together"),
+        ("ulx3s-85f", "{bitstream}", "", r"key program: .*pattern"),
+        ("ulx3s-85f", "baud = 115200", "baud = 40", r"key uart\.baud: .*got 40"),
+        ("icebreaker", "oscillator_mhz = 12.0", "oscillator_mhz = 16.0",
+         "clock.mhz is 12 without a PLL, but oscillator_mhz is 16"),
+        ("icebreaker", "baud = 115200", "baud = 3500000", "leaves 3 cycles of 12 MHz to a bit"),
+        ("icebreaker", "baud = 115200", "baud = 1600000", r"missed by -6\.2 %"),
+        ("icebreaker", "[uart]", "[engine]\ncolumns = 24\npixels = 16\nact_words = 8\n"
+         "stream_words = 8\n[uart]", 'key engine is not for a board with shell "uart"'),
+        ("tang-nano-20k", 'chip = "GW2A-18C"\n', "", r"key nextpnr\.chip is missing"),
+    ],
+)
+def test_wrong_open_boards_name_file_and_key(
+    tmp_path: Path, name: str, old: str, new: str, message: str
+) -> None:
+    text = (resources.path("boards") / f"{name}.toml").read_text()
+    assert old in text
+    path = write(tmp_path, text.replace(old, new, 1), name)
+    with pytest.raises(ConfigError, match=message) as caught:
+        boards.read(path)
+    assert str(path) in str(caught.value)
+    assert "boards/" in str(caught.value)
 
 
 def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Ddr:
         What is more than the engine's port moves is cut to the port. Raises ConfigError when the
         engine or the model cannot have what the board file says.
         """
-        memory, mhz = board.memory, Fraction(board.clock.mhz)
+        memory, mhz = board.ddr, Fraction(board.clock.mhz)
         where = f"board {board.name}, section memory"
         places = memory.outstanding
         if not 2 <= places <= MOST_OUTSTANDING or places & (places - 1):

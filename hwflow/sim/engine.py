@@ -92,8 +92,8 @@ def build_engine(
     params: dict[str, object] = {
         "DDR_BASE": f"32\\'h{DDR_BASE:08x}",
         "DDR_BYTES": DDR_BYTES,
-        "ACT_WORDS": act_words or board.engine.act_words,
-        "RING_WORDS": board.engine.stream_words,
+        "ACT_WORDS": act_words or board.engine_size.act_words,
+        "RING_WORDS": board.engine_size.stream_words,
         "OUTSTANDING": Ddr.of(board).outstanding,
     }
     return build(

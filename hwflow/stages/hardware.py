@@ -36,10 +36,10 @@ def engine_params(board: Board) -> EngineParams:
     """The engine as this board is given it."""
     from hwflow.emit.engine import EngineParams
 
+    size = board.engine_size
     return EngineParams(
-        board.engine.act_words, board.engine.stream_words, min(board.bytes_per_cycle, 8.0),
-        board.engine.columns,
-    )  # fmt: skip
+        size.act_words, size.stream_words, min(board.bytes_per_cycle, 8.0), size.columns
+    )
 
 
 def hls(ctx: Context) -> Outcome:

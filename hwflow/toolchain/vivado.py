@@ -29,7 +29,7 @@ def ps7_settings(board: Board) -> dict[str, str]:
     engine = {
         "PCW_USE_M_AXI_GP0": 1,
         "PCW_USE_S_AXI_HP0": 1,
-        "PCW_S_AXI_HP0_DATA_WIDTH": board.memory.port_bits,
+        "PCW_S_AXI_HP0_DATA_WIDTH": board.ddr.port_bits,
         "PCW_USE_FABRIC_INTERRUPT": 1,
         "PCW_IRQ_F2P_INTR": 1,
         "PCW_EN_CLK0_PORT": 1,
@@ -78,9 +78,9 @@ def wrapper(core: str, board: Board, values: Mapping[str, int]) -> str:
             raise ToolError(f"{CORE}: the port {name} belongs to no interface the shell knows")
         first = f"{bus}_" not in " ".join(port["name"] for port in ports)
         protocol = "AXI4LITE" if bus == "s_axil" else (
-            f"AXI4, MAX_BURST_LENGTH {board.memory.burst_beats}, SUPPORTS_NARROW_BURST 0, "
-            f"NUM_READ_OUTSTANDING {board.memory.outstanding}, "
-            f"NUM_WRITE_OUTSTANDING {board.memory.outstanding}"
+            f"AXI4, MAX_BURST_LENGTH {board.ddr.burst_beats}, SUPPORTS_NARROW_BURST 0, "
+            f"NUM_READ_OUTSTANDING {board.ddr.outstanding}, "
+            f"NUM_WRITE_OUTSTANDING {board.ddr.outstanding}"
         )
         ports.append({
             "name": name,

@@ -45,9 +45,9 @@ def sources(listing: Path | None = None) -> dict[str, Path]:
 def parameters(board: Board) -> dict[str, int]:
     """Parameters of the module engine_axi for a board."""
     return {
-        "ACT_WORDS": board.engine.act_words,
-        "RING_WORDS": board.engine.stream_words,
-        "OUTSTANDING": board.memory.outstanding,
+        "ACT_WORDS": board.engine_size.act_words,
+        "RING_WORDS": board.engine_size.stream_words,
+        "OUTSTANDING": board.ddr.outstanding,
     }
 
 
