@@ -32,7 +32,7 @@ from hwflow.models import shapes
 from hwflow.plan import write_atomic
 from hwflow.report import schema
 from hwflow.stages import hardware
-from hwflow.stages.options import CONFIGS, BuildOptions, default_out, options
+from hwflow.stages.options import BuildOptions, default_out, options
 from hwflow.stages.summary import git_commit
 from hwflow.stages.torch_half import read_json
 
@@ -128,10 +128,10 @@ Measured = tuple[BenchRecord | None, tuple[Record, ...]]  # no record when a sta
 def configs(text: str) -> tuple[str, ...]:
     """The configurations of a comma-separated list, in its order."""
     chosen = tuple(part.strip() for part in text.split(",") if part.strip())
-    wrong = [name for name in chosen if name not in CONFIGS]
+    wrong = [name for name in chosen if name not in shapes.CODENET]
     if wrong or not chosen or len(set(chosen)) != len(chosen):
         raise ConfigError(
-            f"--configs {text!r}: give some of {', '.join(CONFIGS)}, each once, as a,b,c"
+            f"--configs {text!r}: give some of {', '.join(shapes.CODENET)}, each once, as a,b,c"
         )
     return chosen
 

@@ -46,8 +46,21 @@ bench_app = typer.Typer(
 app.add_typer(bench_app, name="bench")
 
 Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
-Config = Annotated[str | None, typer.Option("--config", "-c", help="a to g; default b.")]
-Spec = Annotated[str, typer.Option("--data", help="trees, voc:PATH or digits[:SCENES].")]
+Config = Annotated[
+    str | None,
+    typer.Option("--config", "-c", help="codenet: a to g, default b. dtnn: small, medium, large."),
+]
+Preset = Annotated[
+    str | None, typer.Option("--preset", "--presets", help="Another name of --config, for dtnn.")
+]
+Luts = Annotated[
+    int | None, typer.Option("--luts", help="dtnn: size it to so many LUT6, and train it.")
+]
+Spec = Annotated[
+    str | None,
+    typer.Option("--data", help="codenet: trees, voc:PATH, digits[:SCENES]. dtnn: mnist, fashion, "
+                 "digits, keel:NAME, csv:FILE. Default: the first."),
+]
 Cache = Annotated[
     Path | None, typer.Option("--cache", help="Where downloads are kept; default ~/.cache/hwflow.")
 ]
@@ -70,9 +83,13 @@ class Device(StrEnum):
     "`hwflow build path/to/model.onnx --board pynq-z2`"
 )
 def build(
-    model: Annotated[str, typer.Argument(help="A model (codenet), or the path of a QONNX file.")],
+    model: Annotated[
+        str, typer.Argument(help="A model (codenet, dtnn), or the path of a QONNX file.")
+    ],
     board: Board = "pynq-z2",
     config: Config = None,
+    preset: Preset = None,
+    luts: Luts = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory; default build/NAME.")
     ] = None,
@@ -81,7 +98,7 @@ def build(
     require: Annotated[
         list[str] | None, typer.Option("--require", help="Fail without it: bitstream, hls, rtl.")
     ] = None,
-    data: Spec = "trees",
+    data: Spec = None,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Trained weights (safetensors).")
     ] = None,
@@ -99,8 +116,10 @@ def build(
         Path | None, typer.Option("--inputs", help="npz of vectors to verify a QONNX file with.")
     ] = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="hwflow, or hls4ml: its C++ against the same integers.")
-    ] = "hwflow",
+        str | None,
+        typer.Option("--backend", help="hwflow (the engine), tables (a pipeline of lookup tables), "
+                     "or hls4ml: its C++ against the same integers. Default: what suits it."),
+    ] = None,
 ) -> None:
     """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""
     from hwflow import build as runner
@@ -108,18 +127,20 @@ def build(
     from hwflow.report import schema, terminal
     from hwflow.stages.options import default_out, options
 
+    if preset is not None and config is not None:
+        raise ConfigError("--preset is another name of --config; give one of the two")
     chosen = options(
-        model, board, config, data, checkpoint, seed, tiles, frames, tuple(require or ()),
-        allow_negative_slack, cache, inputs, backend,
+        model, board, preset or config, data, checkpoint, seed, tiles, frames,
+        tuple(require or ()), allow_negative_slack, cache, inputs, backend, luts,
     )
     if until is not None and until not in stages.NAMES:
         raise ConfigError(f"--until {until!r}: stages are {', '.join(stages.NAMES)}")
     folder = out or default_out(chosen)
     console = Console()
-    name = f"{chosen.model} {chosen.config or ''}".strip()
+    name = f"{chosen.model} {chosen.size or ''}".strip()
     title = f"hwflow build {name} for {board}: {folder}"
     with _resumable(), terminal.LiveView(console, title, explain) as view:
-        records = runner.build(stages.STAGES, chosen, folder, until, view)
+        records = runner.build(stages.of(chosen), chosen, folder, until, view)
     if junit is not None:
         from hwflow.report import junit as tests
 
@@ -140,7 +161,7 @@ def build(
 def train(
     model: Annotated[str, typer.Argument(help="A model (codenet).")],
     config: Config = None,
-    data: Spec = "trees",
+    data: Spec = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; an interrupted run goes on there.")
     ] = None,
@@ -166,7 +187,7 @@ def train(
     from hwflow.train import TrainOptions
     from hwflow.train import train as run
 
-    target = out or Path("runs") / f"{chosen.name}_{data.split(':')[0]}_{seed}"
+    target = out or Path("runs") / f"{chosen.name}_{chosen.data.split(':')[0]}_{seed}"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with _resumable(), Bar(*columns, console=Console()) as bar:
@@ -184,7 +205,7 @@ def train(
 
         result = run(
             TrainOptions(
-                target, str(chosen.config), data, cache, plain_dw, size, float_steps, qat_steps,
+                target, str(chosen.config), chosen.data, cache, plain_dw, size, float_steps, qat_steps,
                 seed=seed, device=device.value, threads=threads, eval_every=eval_every,
             ),
             show,

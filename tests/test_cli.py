@@ -67,7 +67,7 @@ def test_no_command_shows_help(tmp_path: Path) -> None:
         (["train", "codenet", "--threads", "0"], ["threads 0", "at least 1"]),
         (["build", "./no.onnx"], ["no.onnx does not exist"]),
         (["build", "no.onnx"], ["no.onnx does not exist"]),
-        (["build", "./x.onnx", "--config", "b"], ["--config and --checkpoint belong to our"]),
+        (["build", "./x.onnx", "--config", "b"], ["--config, --luts and --checkpoint belong to our"]),
         (["boards", "zedboard"], ["board 'zedboard' is not known"]),
         (["report", "nowhere"], ["nowhere: there is no such run", "hwflow build"]),
         (["report", "a", "b"], ["takes one run", "hwflow compare"]),
@@ -214,7 +214,7 @@ def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
 def test_stages_are_those_of_the_design() -> None:
     assert NAMES == ("data", "train", "export", "lower", "verify", "hls", "rtl", "sim", "synth",
                      "bitstream", "report")
-    assert models() == ("codenet",)
+    assert models() == ("codenet", "dtnn")
 
 
 def test_nothing_heavy_is_imported_to_look_at_a_build(tmp_path: Path) -> None:

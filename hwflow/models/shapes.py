@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shapes of CoDeNet and its configurations: plain numbers, without torch."""
+"""The shapes of our models and their configurations: plain numbers, without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +24,30 @@ CODENET: Mapping[str, tuple[int, int, str]] = {
     "e": (512, 2, "s2pool"),
     "f": (512, 1, "s2pool"),
     "g": (256, 2, "s2pool"),
+}
+
+# Sizes of the networks of lookup tables (hwflow/models/dtnn.py).
+DTNN = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a user may choose of a model: configurations and kinds of data, the default first."""
+
+    configs: tuple[str, ...]
+    default: str
+    data: tuple[str, ...]
+    usage: str
+
+
+FAMILIES: Mapping[str, Family] = {
+    "codenet": Family(
+        tuple(CODENET), "b", ("trees", "voc", "digits"), "trees, voc:PATH or digits[:SCENES]"
+    ),
+    "dtnn": Family(
+        DTNN, "small", ("mnist", "fashion", "digits", "cifar10", "keel", "csv"),
+        "mnist, fashion, digits, keel:NAME or csv:FILE",
+    ),
 }
 
 

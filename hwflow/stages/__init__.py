@@ -13,7 +13,7 @@ from hwflow.build import Stage
 from hwflow.stages import deploy, graph, hardware, summary, tools, torch_half
 from hwflow.stages.options import BuildOptions
 
-__all__ = ["NAMES", "STAGES"]
+__all__ = ["NAMES", "STAGES", "of"]
 
 
 def _board(options: BuildOptions) -> list[Path]:
@@ -84,3 +84,8 @@ STAGES: tuple[Stage, ...] = (
 )
 
 NAMES: tuple[str, ...] = tuple(stage.name for stage in STAGES)
+
+
+def of(options: BuildOptions) -> tuple[Stage, ...]:
+    """The stages of a build."""
+    return STAGES

@@ -25,7 +25,9 @@ def onnx_files(ctx: Context) -> dict[str, Path]:
     if options.file is not None:
         return {"main": options.file}
     folder = ctx.folder("export")
-    return {"main": folder / "model.onnx", "speed": folder / "speed" / "model.onnx"}
+    found = {"main": folder / "model.onnx"}
+    speed = folder / "speed" / "model.onnx"
+    return {**found, "speed": speed} if speed.is_file() else found
 
 
 def graph_folders(ctx: Context) -> dict[str, Path]:
