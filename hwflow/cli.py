@@ -205,8 +205,8 @@ def train(
 
         result = run(
             TrainOptions(
-                target, str(chosen.config), chosen.data, cache, plain_dw, size, float_steps, qat_steps,
-                seed=seed, device=device.value, threads=threads, eval_every=eval_every,
+                target, str(chosen.config), chosen.data, cache, plain_dw, size, float_steps,
+                qat_steps, seed=seed, device=device.value, threads=threads, eval_every=eval_every,
             ),
             show,
         )
