@@ -88,7 +88,8 @@ def layout(**changes: object) -> dict[str, object]:
     return {
         "input_shape": [3, 4, 4], "stream_bytes": 32, "lane_bytes": 48,
         "hash": "0001020304050607aa",
-        "isa_version": 1, "scales": {"hm": 0.5, "wh": 0.25, "reg": 0.125}, **changes,
+        "isa_version": 1, "scratch_bytes": 4096,
+        "scales": {"hm": 0.5, "wh": 0.25, "reg": 0.125}, **changes,
     }  # fmt: skip
 
 

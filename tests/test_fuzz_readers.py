@@ -297,7 +297,7 @@ def report_json(rng: Rng, folder: Path, kept: dict[str, Any]) -> Case:
 LAYOUT: dict[str, Any] = {
     "isa_version": 1, "hash": "ab" * 32, "input_shape": [3, 256, 256], "classes": 1,
     "scales": {"hm": 0.25, "wh": 0.5, "reg": 0.125}, "stream_bytes": 4096,
-    "lane_bytes": 32, "peak_act_words": 9,
+    "lane_bytes": 32, "scratch_bytes": 0, "peak_act_words": 9,
     "steps": [{"tag": 0, "op": "CONV", "node": "layer0", "macs": 1, "ideal_cycles": 2,
                "model_cycles": None}],
 }

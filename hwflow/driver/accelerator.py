@@ -20,7 +20,6 @@ from .decode import HeadScales, boxes, candidates
 
 ALIGN = 16
 OUTPUT_BYTES = 1 << 20
-SCRATCH_BYTES = 1 << 20
 CANDIDATE_BYTES = 16
 HEAD_BYTES = 32  # both streams begin with the descriptor HEAD: hash in bytes 8..15, queue in 16
 QUEUES = ("array", "lanes")
@@ -77,11 +76,11 @@ class Layout:
     lane_bytes: int  # lanes stream, the rest of it
     hash: str  # hex; the first 8 bytes are in the program's HEAD
     isa_version: int
+    scratch_bytes: int  # for maps that do not fit on chip
     scales: Mapping[str, float] = field(default_factory=dict)  # hm, wh, reg
     stride: int = 4
     peak_act_words: int = 0
     output_bytes: int = OUTPUT_BYTES
-    scratch_bytes: int = SCRATCH_BYTES
     steps: Mapping[int, str] = field(default_factory=dict)  # descriptor -> name, for messages
 
     @classmethod
@@ -99,7 +98,7 @@ class Layout:
                 stride=_count(raw.get("stride", 4), 1),
                 peak_act_words=_count(raw.get("peak_act_words", 0)),
                 output_bytes=_count(raw.get("output_bytes", OUTPUT_BYTES)),
-                scratch_bytes=_count(raw.get("scratch_bytes", SCRATCH_BYTES)),
+                scratch_bytes=_count(raw["scratch_bytes"]),
                 steps={
                     _count(step["tag"]): f"{step['op']} {step['node']}"
                     for step in raw.get("steps", [])

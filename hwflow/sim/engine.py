@@ -131,6 +131,9 @@ def array_bytes(stream: bytes) -> int:
     )
 
 
+SCRATCH_BYTES = 1 << 20  # what a program written by hand may use
+
+
 def layout_of(
     stream: bytes, input_shape: tuple[int, int, int], stream_bytes: int | None = None
 ) -> dict[str, object]:
@@ -149,6 +152,7 @@ def layout_of(
         "lane_bytes": len(stream) - array,
         "hash": stream[8:16].hex(),
         "isa_version": _value(head, fields["isa_version"]),
+        "scratch_bytes": SCRATCH_BYTES,
     }
 
 
