@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The core of a network of tables, one image a clock: its SystemVerilog and its description."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hwflow.emit.tables import write
+from hwflow.emit.tables.lower import Lowered, lower
+from hwflow.emit.tables.netlist import Carry, Cell, Dual, Join, Register, Table
+from hwflow.errors import ConfigError
+from hwflow.ir import Graph
+from hwflow.ops.types import int_type
+
+CORE = "tables_core"
+PACKAGE = "tables_pkg"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a core is made.
+
+    target: xilinx, ecp5, ice40, gowin or portable. table_levels: levels of tables between
+    registers, 0 for none. head_levels: the same for sums and argmax. carry: sums may use the carry
+    chains of the target.
+    """
+
+    target: str = "xilinx"
+    table_levels: int = 1
+    head_levels: int = 2
+    carry: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of the core takes: lookup tables (one of two outputs is one), carry cells (four
+    positions each), multiplexers of the fabric, flip-flops."""
+
+    luts: int
+    carries: int
+    joins: int
+    registers: int
+
+
+@dataclass(frozen=True)
+class Design:
+    """An emitted core.
+
+    in_pixels is `pixels` codes of `pixel_bits` bits, element 0 lowest; out_class is valid
+    `latency` clocks after its image, out_scores (`classes` unsigned numbers of `score_bits` bits,
+    class 0 lowest, `score_offset` more than those of the graph) `score_latency` clocks.
+    """
+
+    top: str
+    files: Mapping[str, str]
+    pixels: int
+    pixel_bits: int
+    classes: int
+    class_bits: int
+    score_bits: int
+    score_offset: int
+    latency: int
+    score_latency: int
+    parts: Mapping[str, Part]
+
+    @property
+    def luts(self) -> int:
+        """Lookup tables of all parts."""
+        return sum(p.luts for p in self.parts.values())
+
+
+def emit(graph: Graph, options: Options | None = None) -> Design:
+    """The core `tables_core` of a network of tables, with the package `tables_pkg` of its sizes.
+
+    Raises GraphError naming the node that is not of such a network, ConfigError on wrong options.
+    """
+    options = options or Options()
+    made, to = _lowered(graph, options)
+    source = graph.tensors[graph.inputs[0]]
+    kind = int_type(source)
+    pixels = 1
+    for side in source.shape:
+        pixels *= side
+    classes, score_bits = len(made.scores), len(made.scores[0])
+    sizes = {
+        "PIXELS": (pixels, "elements of an image"),
+        "PIXEL_W": (kind.bits, "bits of an element"),
+        "CLASSES": (classes, ""),
+        "CLASS_W": (len(made.class_bits), "bits of the class"),
+        "SCORE_W": (score_bits, "bits of the score of a class"),
+        "LATENCY": (made.class_stage, "clocks from an image to its class"),
+        "SCORE_LATENCY": (made.score_stage, "clocks from an image to its scores"),
+    }
+    files = {f"{PACKAGE}.sv": _package(sizes)}
+    wanted = [x >> 1 for x in (*made.class_bits, *(x for s in made.scores for x in s))]
+    parts = write.borders(made.cells, wanted)
+    for name, (cells, ins, outs) in parts.items():
+        if not ins:
+            raise ConfigError(f"part {name} of '{graph.name}' reads nothing: it is constant")
+        module = f"tables_{name}"
+        files[f"{module}.sv"] = _file(write.part_module(module, cells, ins, outs, to))
+    files[f"{CORE}.sv"] = _file(_core(made, parts, pixels * kind.bits, to.name))
+    return Design(
+        top=CORE, files=files, pixels=pixels, pixel_bits=kind.bits, classes=classes,
+        class_bits=len(made.class_bits), score_bits=score_bits, score_offset=made.score_offset,
+        latency=made.class_stage, score_latency=made.score_stage,
+        parts={name: counted(cells) for name, (cells, _, _) in parts.items()},
+    )
+
+
+def estimate(graph: Graph, options: Options | None = None) -> Mapping[str, Part]:
+    """What each part of the core takes, by counting the cells that `emit` would write."""
+    made, _ = _lowered(graph, options or Options())
+    return {
+        name: counted([c for c in made.cells if c.part == name])
+        for name in made.parts if any(c.part == name for c in made.cells)
+    }
+
+
+def counted(cells: Sequence[Cell]) -> Part:
+    """The cells of a part, by kind."""
+    return Part(
+        luts=sum(isinstance(c, Table | Dual) for c in cells),
+        carries=sum(isinstance(c, Carry) for c in cells),
+        joins=sum(isinstance(c, Join) for c in cells),
+        registers=sum(isinstance(c, Register) for c in cells),
+    )
+
+
+def _lowered(graph: Graph, options: Options) -> tuple[Lowered, write.Target]:
+    if min(options.table_levels, options.head_levels) < 0:
+        raise ConfigError("levels between registers are below 0: give 0 for no registers, or more")
+    to = write.target(options.target)
+    carry = options.carry and to.carry
+    return lower(graph, to, options.table_levels, options.head_levels, carry), to
+
+
+def _file(module: str) -> str:
+    return f"{write.HEAD}`default_nettype none\n\n{module}\n`default_nettype wire\n"
+
+
+def _package(sizes: Mapping[str, tuple[int, str]]) -> str:
+    lines = [
+        f"  localparam int unsigned {name} = {value};" + (f"  // {note}" if note else "")
+        for name, (value, note) in sizes.items()
+    ]
+    body = "\n".join([f"package {PACKAGE};", *lines, "endpackage", ""])
+    return _file(body)
+
+
+def _core(
+    made: Lowered, parts: Mapping[str, tuple[list[Cell], list[int], list[int]]], bits: int,
+    target: str,
+) -> str:
+    place = {n: f"in_pixels[{bit}]" for n, bit in made.inputs.items()}
+
+    def name(net: int) -> str:
+        return place.get(net, f"n{net}")
+
+    def literal(x: int) -> str:
+        if x <= 1:
+            return f"1'b{x}"
+        return ("~" if x & 1 else "") + name(x >> 1)
+
+    def word(items: Sequence[str]) -> str:
+        return "{" + textwrap.fill(", ".join(reversed(items)), 96) + "}"
+
+    scores = [literal(x) for score in made.scores for x in score]
+    used = {
+        n for cells_in_out in parts.values() for n in cells_in_out[1]
+    } | {x >> 1 for x in made.class_bits} | {x >> 1 for s in made.scores for x in s}
+    idle = sorted(bit for n, bit in made.inputs.items() if n not in used)
+    latency = made.class_stage
+    text = [
+        f"// A network of lookup tables for {target}: one image a clock. Moves while en; out_valid",
+        f"// and out_class follow in_valid and in_pixels {latency} such clocks later, out_scores",
+        f"// {made.score_stage}. rst forgets the images under way.",
+        f"module {CORE} (",
+        "    input  wire logic clk,",
+        "    input  wire logic rst,",
+        "    input  wire logic en,",
+        "    // in: all elements of an image, element 0 lowest",
+        "    input  wire logic in_valid,",
+        f"    input  wire logic [{bits - 1}:0] in_pixels,",
+        "    // out",
+        "    output logic out_valid,",
+        f"    output logic [{len(made.class_bits) - 1}:0] out_class,",
+        f"    output logic [{len(scores) - 1}:0] out_scores  // class 0 lowest",
+        ");",
+    ]
+    text += [f"  logic n{n};" for _, _, outs in parts.values() for n in outs]
+    if idle:
+        text += [
+            "  // bits of the image on which nothing depends",
+            "  /* verilator lint_off UNUSEDSIGNAL */",
+            f"  logic [{len(idle) - 1}:0] idle;",
+            "  /* verilator lint_on UNUSEDSIGNAL */",
+            f"  assign idle = {word([f'in_pixels[{b}]' for b in idle])};",
+        ]
+    text += [
+        f"  logic [{latency - 1}:0] valid_q;",
+        "  always_ff @(posedge clk) begin",
+        "    if (rst) valid_q <= '0;",
+        f"    else if (en) valid_q <= {latency}'({{valid_q, in_valid}});",
+        "  end",
+        f"  assign out_valid = valid_q[{latency - 1}];",
+    ]
+    for part, (cells, ins, outs) in parts.items():
+        clock = ".clk(clk), .en(en), " if write.has_registers(cells) else ""
+        text += [
+            f"  tables_{part} u_{part} (",
+            f"      {clock}",
+            f"      .x({word([name(n) for n in ins])}),",
+            f"      .y({word([name(n) for n in outs])})",
+            "  );",
+        ]
+    text += [
+        f"  assign out_class = {word([literal(x) for x in made.class_bits])};",
+        f"  assign out_scores = {word(scores)};",
+        "endmodule", "",
+    ]
+    return "\n".join(line for line in text if line.strip())
+
+
+__all__ = ["Design", "Join", "Options", "Part", "Register", "counted", "emit", "estimate"]

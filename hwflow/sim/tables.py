@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks of tables in simulation: every image through the emitted core, one a clock.
+
+The bench is `sim/models/tables_bench.sv`; what the cells of a chip compute is in
+`sim/models/cells_<target>.sv`. The same bench runs the netlist that Yosys maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwflow import interp
+from hwflow.emit.tables import Design
+from hwflow.errors import ConfigError, VerifyError
+from hwflow.ir import Graph
+from hwflow.ops import OPS
+from hwflow.ops.types import int_type
+from hwflow.sim.runner import Build, build, run, sim_dir
+
+MOST_IMAGES = 16384
+MODELS = ("xilinx", "ecp5", "ice40", "gowin")
+# What Yosys and the emitter write on purpose: cells of both outputs, of which one is read
+_QUIET = ("-Wno-PINMISSING", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-UNOPTFLAT")
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The classes (N,) and scores (N, classes) as of the graph, and the clocks they took."""
+
+    classes: np.ndarray
+    scores: np.ndarray
+    clocks: int
+
+
+def build_core(
+    design: Design, target: str, folder: Path, *, netlist: str | None = None,
+    cache: Path | None = None,
+) -> Build:
+    """The simulator of a core; `folder` gets its sources.
+
+    netlist: Verilog of the module `tables_core` as mapped to cells of the target, taken in place of
+    the emitted text.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    package = "tables_pkg.sv"
+    texts = dict(design.files)
+    if netlist is not None:
+        texts = {package: design.files[package], "tables_core.v": netlist}
+    sources = [package, *sorted(texts.keys() - {package})]
+    for name in sources:
+        (folder / name).write_text(texts[name])
+    models = [sim_dir() / "models" / f"cells_{target}.sv"] if target in MODELS else []
+    return build(
+        "tables_bench",
+        [*(folder / name for name in sources), *models, sim_dir() / "models" / "tables_bench.sv"],
+        {"MOST": MOST_IMAGES},
+        build_args=["--x-assign", "fast", "--x-initial", "fast", "--no-assert", *_QUIET],
+        optimise="-O1", cache=cache,
+    )  # fmt: skip
+
+
+def simulate(
+    built: Build, design: Design, images: np.ndarray, run_dir: Path, *, stall: int = 0,
+    seed: int = 1,
+) -> Simulated:
+    """What the core answers to images (N, pixels) of the graph's input type, N up to 16384.
+
+    stall: chance in 256 that the core stands still in a clock, and that no image is offered.
+    """
+    count = len(images)
+    if not 1 <= count <= MOST_IMAGES or images.shape[1:] != (design.pixels,):
+        raise ConfigError(
+            f"images {images.shape}: give 1 to {MOST_IMAGES} rows of {design.pixels} elements"
+        )
+    if not 0 <= stall <= 200:
+        raise ConfigError(f"stall {stall}: give 0 (never) to 200 of 256")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "images.bin").write_bytes(packed(images, design.pixel_bits))
+    output, result = run_dir / "classes.txt", run_dir / "clocks.txt"
+    moving = (1 - stall / 256) ** 2
+    run(
+        built, "hwflow.sim.tables_frames", run_dir=run_dir,
+        plusargs=[f"+images={run_dir / 'images.bin'}", f"+output={output}", f"+count={count}",
+                  f"+stall={stall}", f"+seed={seed}"],
+        env={"HWFLOW_CLOCKS": str(int(3 * count / moving) + 100 * design.latency + 1000),
+             "HWFLOW_RESULT": str(result)},
+    )  # fmt: skip
+    rows = [line.split() for line in output.read_text().splitlines()]
+    if len(rows) != count:
+        raise VerifyError(f"the core answered {len(rows)} of {count} images; see {output}")
+    words = [int(row[1], 16) for row in rows]
+    mask, width = (1 << design.score_bits) - 1, design.score_bits
+    scores = np.array(
+        [[word >> (width * c) & mask for c in range(design.classes)] for word in words], np.int64
+    )
+    classes = np.array([int(row[0]) for row in rows], np.int64)
+    return Simulated(classes, scores - design.score_offset, int(result.read_text()))
+
+
+def packed(images: np.ndarray, bits: int) -> bytes:
+    """Images (N, pixels) as the bench reads them: see its header."""
+    codes = images.astype(np.int64) & ((1 << bits) - 1)
+    planes = (codes[:, ::-1, None] >> np.arange(bits - 1, -1, -1)) & 1
+    flat = planes.reshape(len(images), -1).astype(np.uint8)
+    fill = -flat.shape[1] % 8
+    return np.packbits(np.pad(flat, ((0, 0), (fill, 0))), axis=1).tobytes()
+
+
+def reference(graph: Graph, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (N,) and scores (N, classes) of images (N, pixels): the graph, in numpy.
+
+    Networks that are (C, 1, 1) behind the flattening run all images at once, along the width.
+    """
+    final = graph.nodes[-1]
+    wanted = final.inputs[0] if final.op == "argmax" else final.output
+    values: dict[str, np.ndarray] = {}
+    name = graph.inputs[0]
+    shape = graph.tensors[name].shape
+    if any(graph.tensors[n.output].shape[1:] != (1, 1) for n in graph.nodes):
+        found = [
+            interp.run(graph, {name: image.reshape(shape)}, keep=True)[wanted] for image in images
+        ]
+        scores = np.stack([x.reshape(-1) for x in found])
+    else:
+        values[name] = images.T.astype(np.int64)  # element by image
+        for node in graph.nodes:
+            values[node.output] = _batch(graph, node.name, values)
+        scores = values[wanted].T
+    if final.op == "argmax" and final.attrs.last:
+        classes = scores.shape[1] - 1 - scores[:, ::-1].argmax(axis=1)
+    else:
+        classes = scores.argmax(axis=1)
+    return classes, scores
+
+
+def _batch(graph: Graph, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One node on elements by images."""
+    node = graph.node(name)
+    before = [values[i] for i in node.inputs]
+    if node.op == "rearrange":
+        shape = graph.tensors[node.inputs[0]].shape
+        numbers = np.arange(int(np.prod(shape))).reshape(shape)
+        order = OPS["rearrange"].golden((numbers,), node.attrs, {}).ravel()
+        return np.asarray(before[0][order])
+    wide = tuple(x.reshape(x.shape[0], 1, -1) for x in before)
+    return np.asarray(OPS[node.op].golden(wide, node.attrs, graph.consts(node))[:, 0, :])
+
+
+def verify(
+    graph: Graph, design: Design, target: str, images: np.ndarray, folder: Path, *,
+    stall: int = 0, netlist: str | None = None, cache: Path | None = None,
+) -> dict[str, int]:
+    """Compare classes and scores of the simulated core with the graph's, image by image.
+
+    Returns {"images", "clocks", "mismatches": 0}; VerifyError names the first image that differs.
+    """
+    built = build_core(design, target, folder / "rtl", netlist=netlist, cache=cache)
+    found = simulate(built, design, images, folder, stall=stall)
+    classes, scores = reference(graph, images)
+    kind = int_type(graph.tensors[graph.inputs[0]])
+    assert images.min() >= kind.lo and images.max() <= kind.hi
+    wrong = (found.classes != classes) | (found.scores != scores).any(axis=1)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise VerifyError(
+            f"{int(wrong.sum())} of {len(images)} images differ; image {first}: the core says "
+            f"class {found.classes[first]} of scores {found.scores[first].tolist()}, the graph "
+            f"{classes[first]} of {scores[first].tolist()}"
+        )
+    return {"images": len(images), "clocks": found.clocks, "mismatches": 0}
