@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 import hwflow
+from hwflow import cli_tables
 from hwflow.errors import ConfigError, HwflowError, ToolError
 from hwflow.plan import write_atomic
 
@@ -43,6 +44,7 @@ bench_app = typer.Typer(
     help="Measure the hardware in simulation.",
     epilog="Example: `hwflow bench engine --configs b`",
 )
+bench_app.command("tables", epilog=cli_tables.EPILOG)(cli_tables.bench_tables)
 app.add_typer(bench_app, name="bench")
 
 Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]

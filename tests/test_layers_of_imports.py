@@ -22,7 +22,8 @@ LAYERS = (
     ("verify", "ingest"),
     ("passes", "emit"),
     ("toolchain", "sim", "report"),
-    ("stages", "inspect", "doctor", "interactive", "estimate", "bench", "cli", "__main__"),
+    ("stages", "inspect", "doctor", "interactive", "estimate", "bench", "bench_tables", "peers",
+     "cli_tables", "cli", "__main__"),
 )
 TORCH_HALF = (
     "models",

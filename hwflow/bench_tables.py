@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hwflow bench tables`: classifiers in lookup tables, ours and others', by one Yosys script.
+
+Every design takes the whole bytes of a sample and gives its class; encoder, sums and argmax are
+counted. The netlist that Yosys mapped is run on the whole test split and compared with the class
+that the method's integer model gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import jinja2
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+import hwflow
+from hwflow.errors import ConfigError, HwflowError, VerifyError
+from hwflow.peers import rows as known
+from hwflow.peers.design import Data, Design, NotInstalled, Place, flat
+from hwflow.peers.published import PUBLISHED, Published
+from hwflow.peers.rows import Row
+from hwflow.plan import PYTHON, Command, Plan, execute, write_atomic
+from hwflow.report.readers import yosys as reader
+from hwflow.toolchain import netlist, yosys
+
+SCHEMA = 1
+SCRIPT = """{reads}
+synth_xilinx -family xc7 -flatten -noiopad -top {top}
+tee -q -o stat.json stat -json
+write_json netlist.json
+"""
+SYNTH_TIMEOUT_S = 3600.0
+FIGURE = "tables.svg.j2"
+
+
+@dataclass(frozen=True)
+class TablesRecord:
+    """One design, measured.
+
+    accuracy: percent of the `samples` of the whole test split, by the integer model. lut: sites of
+    lookup tables: LUT1 to LUT6, LUT6_2, inverters left over, shift registers and memories of
+    lookup tables. bram: blocks of 36 kbit. stages: registers between pixels and class, counted in
+    the netlist. mismatches: samples for which the mapped netlist gives another class than the
+    model. parts: lookup tables by part of the design as its maker counts them before synthesis.
+    """
+
+    name: str
+    method: str
+    who: str
+    data: str
+    seed: int
+    accuracy: float
+    samples: int
+    lut: int
+    carry4: int
+    muxf: int
+    ff: int
+    dsp: int
+    bram: float
+    stages: int
+    mismatches: int
+    train_minutes: float | None
+    source: str
+    notes: str
+    cells: Mapping[str, int]
+    parts: Mapping[str, int] | None
+    tool: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A row without numbers. failed: something broke; else a package is not installed."""
+
+    name: str
+    method: str
+    who: str
+    data: str
+    seed: int
+    reason: str
+    failed: bool
+
+
+AnyRow = TypeVar("AnyRow", TablesRecord, Missing)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a file of the bench holds."""
+
+    records: tuple[TablesRecord, ...]
+    missing: tuple[Missing, ...]
+
+
+def choose(only: str | None, data: str | None) -> tuple[Row, ...]:
+    """The rows of comma-separated lists of names and data sets; None is all of them."""
+    rows = known.ROWS
+    for option, text, have in (("--only", only, {row.name for row in rows}),
+                               ("--data", data, {row.data for row in rows})):
+        if text is None:
+            continue
+        wanted = [part.strip() for part in text.split(",") if part.strip()]
+        wrong = [one for one in wanted if one not in have]
+        if wrong or not wanted:
+            raise ConfigError(f"{option} {text!r}: give some of {', '.join(sorted(have))}, "
+                              "separated by commas")
+        rows = tuple(row for row in rows
+                     if (row.name if option == "--only" else row.data) in wanted)
+    if not rows:
+        raise ConfigError(f"--only {only} has no row with --data {data}; leave one of them out")
+    return rows
+
+
+def measure(
+    rows: Sequence[Row], out: Path, cache: Path, python: Path,
+    say: Callable[[str], None] = lambda text: None,
+) -> Results:  # fmt: skip
+    """Measure rows, each seed on its own; what fails or is not installed becomes a Missing.
+
+    out: keeps what was trained and synthesised, by the hash of its settings.
+    """
+    records: list[TablesRecord] = []
+    missing: list[Missing] = []
+    loaded: dict[str, Data] = {}
+    for row in rows:
+        for seed in row.seeds:
+            place = Place(out / folder(row, seed), cache, python)
+            who = f"{row.name} on {row.data}, seed {seed}"
+            try:
+                data = loaded.setdefault(row.data, place.data(row.data))
+                one = record(row, seed, data, place)
+                records.append(one)
+                say(f"{who}: {one.accuracy:.2f} %, {one.lut:,} LUT, {one.mismatches} mismatches")
+            except HwflowError as error:
+                failed = not isinstance(error, NotInstalled)
+                missing.append(Missing(row.name, row.method, row.who, row.data, seed,
+                                       str(error).splitlines()[0], failed))
+                say(f"{who}: {error}")
+    return Results(tuple(records), tuple(missing))
+
+
+def folder(row: Row, seed: int) -> str:
+    """Where a row and seed are made, below the folder of the bench."""
+    key = json.dumps([row.data, dict(row.settings), seed], sort_keys=True, default=str)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:10]
+    return f"{row.name}-{row.data.replace(':', '-')}-{digest}"
+
+
+def record(row: Row, seed: int, data: Data, place: Place) -> TablesRecord:
+    """Build, synthesise and check one design."""
+    design = row.build(data, {**row.settings, "seed": seed}, place)
+    return count(row, seed, data, design, place.folder / "synth")
+
+
+def count(row: Row, seed: int, data: Data, design: Design, where: Path) -> TablesRecord:
+    """Synthesise a design and run its netlist on the whole test split."""
+    execute(plan(design), where)
+    cells = {name: n for name, n in reader.cells((where / "stat.json").read_text()).items() if n}
+    unknown = sorted(cells.keys() - reader.XC7.known - {"LUT6_2"})
+    if unknown:
+        raise VerifyError(f"{design.top}: Yosys left cells whose size is not known: "
+                          f"{', '.join(unknown)}")
+    sites = reader.sites(cells, reader.XC7)
+    dual = 0 if "LUT6_2" in reader.XC7.luts else cells.get("LUT6_2", 0)
+    labels = data.test.labels
+    if len(design.predicted) != len(labels):
+        raise VerifyError(f"{row.name}: {len(design.predicted)} classes for {len(labels)} samples "
+                          "of the test split")
+    return TablesRecord(
+        row.name, row.method, row.who, row.data, seed,
+        round(100 * float((design.predicted == labels).mean()), 2), len(labels),
+        int(sites["lut"]) + dual, cells.get("CARRY4", 0),
+        sum(cells.get(name, 0) for name in ("MUXF7", "MUXF8")), int(sites["ff"]),
+        int(sites["dsp"]), float(sites["bram36"]), design.stages,
+        mismatches(design, flat(data.test.images), where / "netlist.json"),
+        None if design.train_minutes is None else round(design.train_minutes, 2),
+        design.source, design.notes, dict(sorted(cells.items())),
+        None if design.parts is None else dict(design.parts), yosys.version(),
+    )
+
+
+def plan(design: Design) -> Plan:
+    """The one script for all."""
+    reads = "\n".join(f"read_verilog -sv {name}" for name in design.files
+                      if name.endswith((".v", ".sv")))
+    command = Command(
+        (PYTHON, "-m", "hwflow.toolchain.yosys_run", "synth.ys"), "yosys.log",
+        timeout_s=SYNTH_TIMEOUT_S, version=yosys.version(),
+    )
+    return Plan(
+        {**design.files, "synth.ys": SCRIPT.format(reads=reads, top=design.top)}, (command,),
+        ("stat.json", "netlist.json"), "synth",
+    )
+
+
+def mismatches(design: Design, x: np.ndarray, file: Path) -> int:
+    """Samples uint8 (N, F) whose class in the netlist is not the predicted one."""
+    bits = np.ascontiguousarray(np.unpackbits(x, axis=1, bitorder="little").T)
+    found = netlist.evaluate(netlist.read(file, design.top), {design.pixels: bits}, design.held)
+    if design.result not in found:
+        raise VerifyError(f"{design.top} has no output {design.result}")
+    result = found[design.result]
+    if result.stage != design.stages:
+        raise VerifyError(f"{design.top}: {result.stage} registers lie between pixels and class in "
+                          f"the netlist, {design.stages} by the design")
+    return int((result.numbers != design.predicted).sum())
+
+
+# ---- files and tables
+
+
+def write(path: Path, found: Results) -> None:
+    """Write a file with the results; those of other rows in it stay."""
+    kept = read(path) if path.is_file() else Results((), ())
+    new = {_key(one) for one in found.records} | {_key(one) for one in found.missing}
+    merged = Results(
+        _sorted((*(one for one in kept.records if _key(one) not in new), *found.records)),
+        _sorted((*(one for one in kept.missing if _key(one) not in new), *found.missing)),
+    )
+    content = {
+        "schema": SCHEMA, "hwflow_version": hwflow.__version__,
+        "records": [asdict(one) for one in merged.records],
+        "missing": [asdict(one) for one in merged.missing],
+    }
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read(path: Path) -> Results:
+    """The results of a file; ConfigError when it holds none."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        return Results(tuple(TablesRecord(**row) for row in body["records"]),
+                       tuple(Missing(**row) for row in body["missing"]))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: is not there; run `hwflow bench tables` first") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: is no file of this version's `hwflow bench tables` ({error}); "
+                          "move it away and run it again") from error
+
+
+def only(found: Results, rows: Sequence[Row]) -> Results:
+    """The part of results that belongs to rows."""
+    names = {(row.name, row.data) for row in rows}
+    return Results(tuple(one for one in found.records if (one.name, one.data) in names),
+                   tuple(one for one in found.missing if (one.name, one.data) in names))
+
+
+def _key(one: TablesRecord | Missing) -> tuple[str, str, int]:
+    return one.name, one.data, one.seed
+
+
+def _sorted(ones: Iterable[AnyRow]) -> tuple[AnyRow, ...]:
+    order = {(row.name, row.data): n for n, row in enumerate(known.ROWS)}
+    return tuple(sorted(ones, key=lambda one: (order.get((one.name, one.data), len(order)),
+                                               one.data, one.name, one.seed)))
+
+
+Column = tuple[str, Callable[[TablesRecord, Sequence[TablesRecord]], str]]
+COLUMNS: tuple[Column, ...] = (
+    ("method", lambda r, _: r.method),
+    ("who", lambda r, _: r.who),
+    ("data", lambda r, _: r.data),
+    ("accuracy %", lambda r, all_: _spread(r, all_)),
+    ("LUT", lambda r, _: f"{r.lut:,}"),
+    ("CARRY4", lambda r, _: f"{r.carry4:,}"),
+    ("MUXF", lambda r, _: f"{r.muxf:,}"),
+    ("FF", lambda r, _: f"{r.ff:,}"),
+    ("DSP", lambda r, _: f"{r.dsp:,}"),
+    ("BRAM", lambda r, _: f"{r.bram:g}"),
+    ("stages", lambda r, _: str(r.stages)),
+    ("mismatches", lambda r, all_: f"{sum(one.mismatches for one in all_)} of "
+                                   f"{sum(one.samples for one in all_):,}"),
+    ("training min", lambda r, _: "-" if r.train_minutes is None else f"{r.train_minutes:.1f}"),
+)  # fmt: skip
+WORDS = ("method", "who", "data")
+
+
+def medians(records: Sequence[TablesRecord]) -> tuple[tuple[TablesRecord, ...], ...]:
+    """The records of each row, the one of median accuracy first.
+
+    With an even number it is the lower of the two in the middle, which is a design that exists.
+    """
+    groups: dict[tuple[str, str], list[TablesRecord]] = {}
+    for one in records:
+        groups.setdefault((one.name, one.data), []).append(one)
+    found = []
+    for group in groups.values():
+        middle = statistics.median_low(one.accuracy for one in group)
+        first = next(one for one in group if one.accuracy == middle)
+        found.append((first, *(one for one in group if one is not first)))
+    return tuple(found)
+
+
+def _spread(first: TablesRecord, all_: Sequence[TablesRecord]) -> str:
+    if len(all_) == 1:
+        return f"{first.accuracy:.2f}"
+    values = [one.accuracy for one in all_]
+    return (f"{first.accuracy:.2f} (median of {len(all_)} seeds, {min(values):.2f} to "
+            f"{max(values):.2f})")
+
+
+def origin() -> str:
+    """Where the numbers of the table come from."""
+    return (
+        f"Kind: {reader.KIND} ({yosys.version()}, `synth_xilinx -family xc7 -flatten -noiopad`), "
+        "everything from the bytes of a sample to its class counted. Accuracy on the whole test "
+        "split. Mismatches: samples for which the mapped netlist gives another class than the "
+        "method's integer model. Of several seeds the design of median accuracy is shown."
+    )
+
+
+def render(found: Results) -> Table:
+    """The table for a terminal."""
+    table = Table(show_edge=False, pad_edge=False, caption=Text(origin(), "dim"),
+                  caption_justify="left")
+    for title, _ in COLUMNS:
+        table.add_column(title, justify="left" if title in WORDS else "right", overflow="fold")
+    for group in medians(found.records):
+        table.add_row(*(Text(show(group[0], group)) for _, show in COLUMNS))
+    for one in found.missing:
+        table.add_row(*(Text(cell) for cell in (one.method, one.who, one.data)),
+                      Text("failed" if one.failed else "not installed"))
+    return table
+
+
+def markdown(found: Results) -> str:
+    """The tables of docs/tables-bench.md."""
+    groups = medians(found.records)
+    lines = [_line([title for title, _ in COLUMNS]),
+             _line(["---" if title in WORDS else "---:" for title, _ in COLUMNS])]
+    lines += [_line([show(group[0], group) for _, show in COLUMNS]) for group in groups]
+    lines += ["", origin()]
+    if found.missing:
+        lines += ["", "Without numbers:", ""]
+        lines += [f"- {one.method} on {one.data}, seed {one.seed}: {one.reason}"
+                  for one in found.missing]
+    lines += ["", "Settings and sources:", ""]
+    lines += [f"- {group[0].method} on {group[0].data}: "
+              + "; ".join(filter(None, (group[0].notes, group[0].source))) for group in groups]
+    parted = [group[0] for group in groups if group[0].parts]
+    if parted:
+        names = list(dict.fromkeys(name for one in parted for name in one.parts or {}))
+        lines += ["", "Lookup tables by part, as the emitter counts them before synthesis:", "",
+                  _line(["method", "data", *names, "sum", "Yosys"]),
+                  _line(["---", "---", *["---:"] * (len(names) + 2)])]
+        lines += [
+            _line([one.method, one.data, *(f"{(one.parts or {}).get(name, 0):,}" for name in names),
+                   f"{sum((one.parts or {}).values()):,}", f"{one.lut:,}"])
+            for one in parted
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def published() -> str:
+    """The table of numbers that others printed; never beside measured ones."""
+    titles = ("method", "data", "accuracy %", "LUT", "FF", "Fmax MHz", "ns", "chip and tool",
+              "encoder", "read in")
+    lines = [_line(titles), _line(["---", "---", *["---:"] * 5, "---", "---", "---"])]
+
+    def row(one: Published) -> list[str]:
+        return [one.method, one.data, one.accuracy, one.lut, one.ff, one.fmax_mhz, one.latency_ns,
+                one.tool, one.encoder, one.source]
+
+    return "\n".join([*lines, *(_line(row(one)) for one in PUBLISHED)]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+# ---- the figure
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A design in the figure, in pixels; label_x, label_y: where its name begins or ends."""
+
+    x: float
+    y: float
+    ours: bool
+    name: str
+    tip: str
+    label_y: float
+    left: bool
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    text: str
+
+
+WIDTH, HEIGHT = 760, 440
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 46, 52
+LINE = 15  # pixels between labels
+
+
+def figure(found: Results, data: str) -> str | None:
+    """Accuracy over LUT of one data set as an SVG; None with fewer than two designs."""
+    shown = [group[0] for group in medians(found.records) if group[0].data == data]
+    if len(shown) < 2:
+        return None
+    low = math.log10(min(one.lut for one in shown) / 1.25)
+    high = math.log10(max(one.lut for one in shown) * 1.6)
+    worst, best = min(one.accuracy for one in shown), max(one.accuracy for one in shown)
+    margin = max(0.4, 0.12 * (best - worst))
+    bottom, top = worst - margin, min(100.0, best + margin)
+
+    def across(lut: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (math.log10(lut) - low) / (high - low)
+
+    def upward(accuracy: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (accuracy - bottom) / (top - bottom)
+
+    marks = _labelled([(across(one.lut), upward(one.accuracy), one) for one in shown])
+    steps = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
+    x_ticks = [Tick(across(n), f"{n:,}") for n in steps if low <= math.log10(n) <= high]
+    step = next(one for one in (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if (top - bottom) / one <= 8)
+    first = math.ceil(bottom / step)
+    y_ticks = [Tick(upward(n * step), f"{n * step:g}")
+               for n in range(first, math.floor(top / step) + 1)]
+    folder = Path(__file__).parent / "report" / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, autoescape=True,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )
+    return environment.get_template(FIGURE).render(
+        marks=marks, x_ticks=x_ticks, y_ticks=y_ticks, width=WIDTH, height=HEIGHT, left=LEFT,
+        right=WIDTH - RIGHT, top=TOP, bottom=HEIGHT - BOTTOM, title=f"Accuracy over LUT, {data}",
+        tool=f"{yosys.version()}, {reader.KIND}",
+    )
+
+
+def _labelled(places: Sequence[tuple[float, float, TablesRecord]]) -> tuple[Mark, ...]:
+    """Marks whose labels do not lie on each other: later ones move down."""
+    taken: list[tuple[float, float, float]] = []
+    marks = []
+    for x, y, one in sorted(places, key=lambda place: place[1]):
+        size = 6.6 * len(one.method) + 12
+        left = x + size > WIDTH - RIGHT
+        begin = x - size if left else x
+        at = y + 4
+        while any(abs(at - other) < LINE and begin < end and start < begin + size
+                  for start, end, other in taken):
+            at += 1
+        taken.append((begin, begin + size, at))
+        tip = f"{one.method} ({one.who}): {one.accuracy:.2f} % at {one.lut:,} LUT"
+        marks.append(Mark(x, y, one.who == "ours", one.method, tip, at, left))
+    return tuple(marks)
