@@ -187,3 +187,25 @@ def test_a_board_setting_may_not_contradict(board: Board) -> None:
     other = board.model_copy(update={"ps7": {**board.ps7, "PCW_USE_S_AXI_HP0": 0}})
     with pytest.raises(ConfigError, match=r"ps7\.PCW_USE_S_AXI_HP0 is set by hwflow"):
         vivado.ps7_settings(other)
+
+
+@needs_tclsh
+def test_a_core_without_a_master_reaches_no_memory(tmp_path: Path) -> None:
+    """The shell of table networks: registers only; the Tcl names no port of the memory."""
+    board = boards.load("pynq-z2")
+    package = tmp_path / "tables_pkg.sv"
+    package.write_text("package tables_pkg;\n  localparam int unsigned PIXELS = 9;\nendpackage\n")
+    hdl = resources.path("hdl")
+    files = {
+        "tables_pkg.sv": package, "lib/fifo.sv": hdl / "lib/fifo.sv",
+        "tables/tables_axis.sv": hdl / "tables/tables_axis.sv",
+        "shell/tables_axil.sv": hdl / "shell/tables_axil.sv",
+    }
+    made = vivado.project(files, board, {}, "dtnn_small", vivado.TABLES_CORE)
+    top, script = str(made["engine_top.v"]), str(made["build.tcl"])
+    assert "ASSOCIATED_BUSIF s_axil," in top
+    assert "tables_axil u_core (" in top
+    assert "m_axi" not in top + script and "HP0" not in script
+    execute(vivado.check_plan(made, board), tmp_path / "check")
+    calls = (tmp_path / "check" / "calls.txt").read_text()
+    assert "M_AXI_GP0" in calls and "S_AXI_HP0" not in calls

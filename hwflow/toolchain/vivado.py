@@ -15,6 +15,7 @@ from hwflow.toolchain.render import render
 
 PROGRAM = "vivado"
 CORE = "engine_axi"
+TABLES_CORE = "tables_axil"
 TOP = "engine_top"  # its plain Verilog wrapper: a block design takes no SystemVerilog as its cell
 REGISTER_BASE = 0x43C00000  # of the engine's registers on the processor's GP0 port
 _PORT = re.compile(
@@ -24,12 +25,15 @@ _PORT = re.compile(
 NEVER_RUN = "checked with stub commands under tclsh; never run in Vivado"
 
 
-def ps7_settings(board: Board) -> dict[str, str]:
-    """All settings of the processing system: the board's own and those the engine needs."""
+def ps7_settings(board: Board, master: bool = True) -> dict[str, str]:
+    """All settings of the processing system: the board's own and those the core needs.
+
+    master: the core reaches the memory.
+    """
+    port = {"PCW_USE_S_AXI_HP0": 1, "PCW_S_AXI_HP0_DATA_WIDTH": board.ddr.port_bits}
     engine = {
         "PCW_USE_M_AXI_GP0": 1,
-        "PCW_USE_S_AXI_HP0": 1,
-        "PCW_S_AXI_HP0_DATA_WIDTH": board.ddr.port_bits,
+        **(port if master else {}),
         "PCW_USE_FABRIC_INTERRUPT": 1,
         "PCW_IRQ_F2P_INTR": 1,
         "PCW_EN_CLK0_PORT": 1,
@@ -47,35 +51,42 @@ def ps7_settings(board: Board) -> dict[str, str]:
 
 
 def project(
-    files: Mapping[str, Path], board: Board, values: Mapping[str, int], name: str
+    files: Mapping[str, Path], board: Board, values: Mapping[str, int], name: str,
+    core: str = CORE,
 ) -> dict[str, str | bytes]:
-    """Files of the project: build.tcl, constraints, the wrapper and the sources below hdl/."""
+    """Files of the project: build.tcl, constraints, the wrapper and the sources below hdl/.
+
+    core: the module with `s_axil` and `irq`, and with or without `m_axi`, that is made the system.
+    """
     if board.shell != "zynq7":
         raise ConfigError(
             f"board {board.name}: shell {board.shell!r} has no Vivado project; shells: zynq7"
         )
     packed: dict[str, str | bytes] = {f"hdl/{n}": path.read_bytes() for n, path in files.items()}
-    packed[f"{TOP}.v"] = wrapper(_core(files), board, values)
+    text = _core(files, core)
+    master = "m_axi_" in text
+    packed[f"{TOP}.v"] = wrapper(text, board, values, core)
     packed["hwflow.xdc"] = render("vivado.xdc.j2", board=board, name=name)
     packed["build.tcl"] = render(
-        "vivado_build.tcl.j2", board=board, name=name, top=TOP, ps7=ps7_settings(board),
+        "vivado_build.tcl.j2", board=board, name=name, top=TOP,
+        ps7=ps7_settings(board, master), master=master,
         sources=[n for n in packed if n.endswith((".v", ".sv"))],
         register_base=f"0x{REGISTER_BASE:08X}", hwflow_version=hwflow.__version__,
     )
     return packed
 
 
-def wrapper(core: str, board: Board, values: Mapping[str, int]) -> str:
+def wrapper(text: str, board: Board, values: Mapping[str, int], core: str = CORE) -> str:
     """Plain Verilog around the core whose SystemVerilog text is given."""
     ports: list[dict[str, str]] = []
     seen = set()
-    for direction, msb, name in _PORT.findall(core):
+    for direction, msb, name in _PORT.findall(text):
         seen.add(name)
         if name in ("aclk", "aresetn", "irq"):
             continue
         bus, _, signal = name.rpartition("_")
         if bus not in ("s_axil", "m_axi"):
-            raise ToolError(f"{CORE}: the port {name} belongs to no interface the shell knows")
+            raise ToolError(f"{core}: the port {name} belongs to no interface the shell knows")
         first = f"{bus}_" not in " ".join(port["name"] for port in ports)
         protocol = "AXI4LITE" if bus == "s_axil" else (
             f"AXI4, MAX_BURST_LENGTH {board.ddr.burst_beats}, SUPPORTS_NARROW_BURST 0, "
@@ -91,17 +102,18 @@ def wrapper(core: str, board: Board, values: Mapping[str, int]) -> str:
         })
     missing = {"aclk", "aresetn", "irq"} - seen
     if missing or not ports:
-        raise ToolError(f"{CORE}: no port {', '.join(sorted(missing)) or 's_axil_*, m_axi_*'}")
+        raise ToolError(f"{core}: no port {', '.join(sorted(missing)) or 's_axil_*, m_axi_*'}")
     return render(
-        "engine_top.v.j2", top=TOP, core=CORE, parameters=dict(values), ports=ports,
+        "engine_top.v.j2", top=TOP, core=core, parameters=dict(values), ports=ports,
+        buses=":".join(dict.fromkeys(port["name"].rpartition("_")[0] for port in ports)),
     )
 
 
-def _core(files: Mapping[str, Path]) -> str:
+def _core(files: Mapping[str, Path], core: str) -> str:
     for name, path in files.items():
-        if Path(name).name == f"{CORE}.sv":
+        if Path(name).name == f"{core}.sv":
             return path.read_text()
-    raise ConfigError(f"the list of sources has no {CORE}.sv, the module a system is made of")
+    raise ConfigError(f"the list of sources has no {core}.sv, the module a system is made of")
 
 
 def check_plan(files: Mapping[str, str | bytes], board: Board, slack_ns: float = 0.1) -> Plan:

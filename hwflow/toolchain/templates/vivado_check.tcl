@@ -159,13 +159,16 @@ set argv [lrange $argv 4 end]
 unset name
 source $stub::script
 
-foreach {cell needed} {
-  ps7 {M_AXI_GP0 S_AXI_HP0 M_AXI_GP0_ACLK S_AXI_HP0_ACLK IRQ_F2P}
+set wanted {
+  ps7 {M_AXI_GP0 M_AXI_GP0_ACLK IRQ_F2P}
   reset {slowest_sync_clk ext_reset_in}
   control {aclk aresetn S00_AXI M00_AXI}
-  memory {aclk aresetn S00_AXI M00_AXI}
-  engine {aclk aresetn s_axil m_axi}
-} {
+  engine {aclk aresetn s_axil}
+}
+if {"m_axi" in [dict get $stub::cells engine]} {
+  lappend wanted memory {aclk aresetn S00_AXI M00_AXI} ps7 {S_AXI_HP0 S_AXI_HP0_ACLK} engine m_axi
+}
+foreach {cell needed} $wanted {
   foreach pin $needed {
     if {![dict exists $stub::connected $cell/$pin]} {
       error "$cell/$pin is not connected"
