@@ -51,6 +51,7 @@ XC7 = Family(
     "xc7",
     luts={
         **{f"LUT{n}": 1 for n in range(1, 7)},
+        "LUT6_2": 1,  # one table with both of its outputs
         "INV": 1,
         "SRL16E": 1, "SRLC32E": 1, "SRLC16E": 1,
         "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4,
