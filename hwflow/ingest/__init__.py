@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from hwflow.errors import GraphError
+from hwflow.ingest import stretches
 from hwflow.ingest.build import build_graph
 from hwflow.ingest.reader import make_reader
 from hwflow.ingest.support import flavour, problems
@@ -22,12 +23,14 @@ def read(path: Path) -> Graph:
     model = load(path)
     try:
         reader = make_reader(model, path.stem)
-        kind, lines = flavour(reader), problems(reader)
+        functions, wrong = stretches.find(reader)
+        reader.inside.update(o for s in functions for n in (*s.moves, *s.nodes) for o in n.output)
+        kind, lines = flavour(reader), [*wrong, *problems(reader)]
         if kind is not None or lines:
             listed = "\n".join(f"  {line}" for line in lines)
             found = f"{len(lines)} unsupported:\n{listed}" if lines else ""
             raise GraphError("\n".join(part for part in (kind, found) if part))
-        return build_graph(reader)
+        return build_graph(reader, functions)
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error
 

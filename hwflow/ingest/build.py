@@ -4,13 +4,13 @@
 The nodes that compute are in layers.py, those that only move values in layout.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from onnx import NodeProto
 
 from hwflow.errors import GraphError
-from hwflow.ingest import layers, layout
+from hwflow.ingest import layers, layout, tables
 from hwflow.ingest.reader import (
     MALFORMED,
     PIXEL_SCALE,
@@ -22,7 +22,9 @@ from hwflow.ingest.reader import (
     layer_name,
     malformed,
 )
+from hwflow.ingest.stretches import Stretch
 from hwflow.ingest.support import EXPORT
+from hwflow.ingest.tables import limits_of, quant_attrs
 from hwflow.ir import Graph, IntType, RealType
 from hwflow.ops.arith import signed_bits
 from hwflow.ops.bipolar import BipolarAttrs
@@ -81,12 +83,6 @@ def _zero_of(reader: Reader, node: NodeProto) -> int:
     return int(reader.constants[node.input[2]].ravel()[0]) if node.input[2] else 0
 
 
-def _limits(kind: IntType, narrow: bool) -> tuple[int, int]:
-    if not narrow:
-        return kind.lo, kind.hi
-    return (kind.lo + 1, kind.hi) if kind.signed else (kind.lo, kind.hi - 1)
-
-
 def _quantised(reader: Reader, node: NodeProto, op: str, attrs: object, **consts: object) -> None:
     """Append a quantiser, named after what it quantises: the convolution, not the ReLU between."""
     source = reader.source(node.input[0])
@@ -97,23 +93,17 @@ def _quantised(reader: Reader, node: NodeProto, op: str, attrs: object, **consts
 
 
 def _build_quant(reader: Reader, node: NodeProto) -> None:
-    scale, zero, bits = (reader.constants[i] for i in node.input[1:])
-    attributes = attributes_of(node)
-    signed = bool(attributes.get("signed", 1))
-    if signed and int(bits.ravel()[0]) == 1:  # QONNX means -1 and 1 by one signed bit
+    scale, zero, _ = (reader.constants[i] for i in node.input[1:])
+    attrs = quant_attrs(reader, node)
+    if attrs.out == IntType(1, True):  # QONNX means -1 and 1 by one signed bit
         _build_bipolar(reader, node)
         return
-    kind = IntType(int(bits.ravel()[0]), signed)
-    lo, hi = _limits(kind, bool(attributes.get("narrow", 0)))
-    mode = attributes.get("rounding_mode", b"ROUND").decode().upper()
     if node.input[0] in reader.constants:
         value = reader.constants[node.input[0]].astype(np.float32)
         reals: np.ndarray = np.divide(value, scale, dtype=np.float32) + zero.astype(np.float32)
-        units = rounded(np.clip(reals, lo, hi), mode).astype(np.int64)
-        reader.parameters[node.output[0]] = _parameter(units, scale, zero, kind)
+        units = rounded(np.clip(reals, attrs.lo, attrs.hi), attrs.rounding).astype(np.int64)
+        reader.parameters[node.output[0]] = _parameter(units, scale, zero, attrs.out)
         return
-    limits = None if (lo, hi) == (kind.lo, kind.hi) else (lo, hi)
-    attrs = QuantAttrs(kind, limits, int(zero.ravel()[0]), "ROUND" if mode == "HALF_EVEN" else mode)
     _quantised(reader, node, "quant", attrs, scale=scale.ravel()[0])
 
 
@@ -162,7 +152,7 @@ def _build_trunc(reader: Reader, node: NodeProto) -> None:
     drop = int(np.rint(np.log2(out_scale / scale)))
     if zero % (1 << max(drop, 0)):
         raise GraphError(f"zero point {zero} is no multiple of 2**{drop}; nearest: zero point 0")
-    limits = _limits(kind, bool(attributes.get("narrow", 0)))
+    limits = limits_of(kind, bool(attributes.get("narrow", 0)))
     attrs = TruncAttrs(drop, zero, int(zero / 2.0**drop), mode, limits)
     _quantised(reader, node, "trunc", attrs, scale=scale, out_scale=out_scale)
 
@@ -270,6 +260,7 @@ BUILD: Mapping[str, Callable[[Reader, NodeProto], None]] = {
     "Identity": _build_identity,
     "Dropout": _build_identity,
     "Constant": _build_nothing,
+    "ReduceSum": tables.build_group_sum,
 }
 
 
@@ -312,18 +303,30 @@ def _annotated_parameters(reader: Reader) -> None:
             reader.parameters[name] = Parameter(units.astype(np.int64), one, kind)
 
 
-def build_graph(reader: Reader) -> Graph:
-    """The graph of a file whose nodes are all supported; GraphError lists what is wrong inside."""
+def _reads(node: NodeProto, ends: Mapping[str, Stretch]) -> tuple[str, ...]:
+    """What a node is made from: of a whole node function, the codes it reads."""
+    end = ends.get(node.output[0]) if node.output else None
+    return (end.source,) if end is not None else tuple(node.input)
+
+
+def build_graph(reader: Reader, found: Sequence[Stretch] = ()) -> Graph:
+    """The graph of a file whose nodes are all supported, with the node functions found in it;
+    GraphError lists what is wrong inside."""
+    ends = {s.quantiser.output[0]: s for s in found}
     _input(reader)
     _annotated_parameters(reader)
     lines: list[str] = []
     broken: set[str] = set()
     for node in reader.nodes:
-        if broken.intersection(node.input):
+        if broken.intersection(_reads(node, ends)):
             broken.update(node.output)
             continue
         try:
-            if not _of_parameter(reader, node):
+            if reader.inside.intersection(node.output):
+                continue
+            if node.output and node.output[0] in ends:
+                tables.build_stretch(reader, ends[node.output[0]])
+            elif not _of_parameter(reader, node):
                 BUILD[node.op_type](reader, node)
         except GraphError as error:
             lines.append(f"{layer_name(node)}: {node.op_type}: {error}")

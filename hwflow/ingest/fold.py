@@ -22,10 +22,10 @@ def fold(
 ) -> tuple[list[NodeProto], dict[str, np.ndarray]]:
     """The nodes that are left, and all constants, the folded ones included."""
     known = dict(constants)
-    shapes = _shapes(model) if any(n.op_type == "Shape" for n in model.graph.node) else {}
+    sides = shapes(model) if any(n.op_type == "Shape" for n in model.graph.node) else {}
     left = []
     for node in model.graph.node:
-        value = _value(node, known, shapes)
+        value = _value(node, known, sides)
         if value is None:
             left.append(node)
         else:
@@ -34,14 +34,14 @@ def fold(
 
 
 def _value(
-    node: NodeProto, known: Mapping[str, np.ndarray], shapes: Mapping[str, list[int]]
+    node: NodeProto, known: Mapping[str, np.ndarray], sides: Mapping[str, list[int]]
 ) -> np.ndarray | None:
     """The value of a node's only output if it is constant."""
     if len(node.output) != 1 or node.domain not in ("", "ai.onnx") or not node.input:
         return None
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type == "Shape" and node.input[0] in shapes:
-        shape = np.array(shapes[node.input[0]], dtype=np.int64)
+    if node.op_type == "Shape" and node.input[0] in sides:
+        shape = np.array(sides[node.input[0]], dtype=np.int64)
         return shape[attributes.get("start", 0) : attributes.get("end")]
     folder = FOLDERS.get(node.op_type)
     if folder is None or any(i and i not in known for i in node.input):
@@ -54,7 +54,7 @@ def _value(
     return value if value.size <= LARGEST else None
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+def shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     """Tensor shapes by name, as far as ONNX infers them with the quantisers taken as identities."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
@@ -67,7 +67,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return {}
     found = {}
-    for info in (*inferred.graph.input, *inferred.graph.value_info):
+    for info in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         sides = [d.dim_value for d in info.type.tensor_type.shape.dim]
         if sides and min(sides) >= 1:
             found[info.name] = sides

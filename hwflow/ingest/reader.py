@@ -63,7 +63,8 @@ class Reader:
     """The ONNX graph by name, and the graph being built.
 
     `ranks` holds the rank an ONNX tensor has there, where it is not that of the graph's tensor
-    plus the batch axis: a vector (1, N) is a map of N channels and one pixel here.
+    plus the batch axis: a vector (1, N) is a map of N channels and one pixel here. `inside` are the
+    tensors in the middle of node functions (stretches.py), which become tables as a whole.
     """
 
     model: onnx.ModelProto
@@ -76,6 +77,7 @@ class Reader:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     codes: dict[str, Code] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
+    inside: set[str] = field(default_factory=set)
 
     def define(self, output: str, tensor: Tensor, rank: int | None = None) -> None:
         """Note that an ONNX tensor is carried by a tensor of the graph."""

@@ -93,6 +93,8 @@ def problems(reader: Reader) -> list[str]:
                     f"{layer_name(node)}: {node.op_type}: input '{i}' is made by no node above"
                 )
         made.update(node.output)
+        if reader.inside.intersection(node.output):
+            continue
         try:
             found = _node_problems(reader, node, quantised)
         except MALFORMED as error:
@@ -413,6 +415,7 @@ CHECKS: Mapping[str, Check] = {
     "MaxPool": _check_window,
     "AveragePool": _check_window,
     "ReduceMean": _check_constant_input,
+    "ReduceSum": _check_constant_input,
     "Resize": _check_resize,
     "Reshape": _check_constant_input,
     "Squeeze": _check_constant_input,
@@ -433,6 +436,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "DeformConv": {"dilations": ([1, 1],), "strides": ([1, 1],), "offset_group": (1,)},
     "Gemm": {"transA": (0,), "transB": FLAG, "beta": (1.0,)},
     "ReduceMean": {"keepdims": FLAG},
+    "ReduceSum": {"keepdims": FLAG, "noop_with_empty_axes": FLAG},
     "ArgMax": {"keepdims": FLAG, "select_last_index": FLAG},
     "BatchNormalization": {"training_mode": (0,), "spatial": (1,)},
     "MaxPool": {"auto_pad": AUTO_PAD, "storage_order": (0,), "ceil_mode": FLAG},
@@ -474,6 +478,7 @@ ARITY: Mapping[str, tuple[int, int]] = {
     "GlobalAveragePool": (1, 1),
     "GlobalMaxPool": (1, 1),
     "ReduceMean": (1, 2),
+    "ReduceSum": (1, 2),
     "Resize": (3, 4),
     "DepthToSpace": (1, 1),
     "SpaceToDepth": (1, 1),

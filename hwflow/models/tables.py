@@ -290,6 +290,7 @@ class LookupNode(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
         self.clamp = InwardClamp()
         self.quant = CodeQuantiser(code)
+        self.fixed: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -304,14 +305,18 @@ class LookupNode(nn.Module):
         """The codes in the tables, int64 (N, 2**(k * b))."""
         return self.values.detach().round().clamp(self.code.lo, self.code.hi).long()
 
+    def freeze(self) -> None:
+        """Turn the contents into constants, for the export."""
+        self.fixed = self.contents().float().reshape(-1)
+
     def forward(self, x: Tensor) -> Tensor:
         """Children (B, N, k, ...) -> codes (B, N, ...)."""
         bits = self.in_code.bits
         codes = x if self.in_scale == 1.0 else torch.round(x / self.in_scale)
         codes = codes if self.in_code.lo == 0 else codes - float(self.in_code.lo)
-        if not torch.is_grad_enabled():
-            table = self.contents().to(x.dtype)
-            return self.quant(table.reshape(-1)[_index(codes, bits, table.shape[1])])
+        if self.fixed is not None or not torch.is_grad_enabled():
+            flat = self.fixed if self.fixed is not None else self.contents().to(x.dtype).reshape(-1)
+            return self.quant(flat[_index(codes, bits, self.values.shape[1])])
         low, high = (self.values.new_tensor(float(n)) for n in (self.code.lo, self.code.hi))
         limited = self.clamp(self.values, low, high)
         table = _Straight.apply(limited, limited.detach().round())
@@ -570,7 +575,7 @@ def _check_lookup(place: int, node: LookupNode, before: nn.Module) -> None:
 
 
 def freeze(model: nn.Module) -> None:
-    """Turn batch norms and thresholds into constants; the values of eval mode stay the same."""
+    """Turn batch norms, thresholds and contents into constants; eval mode stays the same."""
     for module in model.modules():
-        if isinstance(module, ArithmeticNode | Thresholds):
+        if isinstance(module, ArithmeticNode | LookupNode | Thresholds):
             module.freeze()

@@ -19,6 +19,7 @@ from hwflow.passes.moves import (
     recognise_rearrangements,
 )
 from hwflow.passes.structure import drop_idempotent_quantisers, recognise_shuffles
+from hwflow.passes.tables import recognise_thresholds
 from hwflow.passes.upsampling import pw_before_upsample
 
 Pass = Callable[[Graph], Graph]
@@ -32,6 +33,7 @@ LOWER: tuple[tuple[Pass, str], ...] = (
     (quantise_before_moving, "quant"),
     (flatten_into_dense, "quant"),
     (leave_reals, "integer"),
+    (recognise_thresholds, "integer"),
     (pw_before_upsample, "integer"),
     (append_peaks, "integer"),
 )

@@ -9,6 +9,8 @@ from hwflow.errors import GraphError
 from hwflow.ir import Graph, GraphBuilder, IntType, Node, Tensor
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.chain import ELEMENTWISE, Chain, Step
+from hwflow.ops.tables import TablesAttrs
+from hwflow.passes.requantiser import FLOAT32_EXACT
 from hwflow.passes.staircase import staircase
 from hwflow.passes.structure import QUANTISERS, Grid
 from hwflow.passes.sums import (
@@ -88,6 +90,10 @@ def leave_reals(graph: Graph) -> Graph:
             _elementwise(state, node)
         elif node.op == "argmax":
             _argmax(state, node)
+        elif node.op == "real_tables":
+            _tables(state, node)
+        elif node.op == "real_group_sum":
+            _group_sum(state, node)
         else:
             raise GraphError(
                 f"node '{node.name}' ({node.op}) has no integer form; supported are channel "
@@ -223,6 +229,36 @@ def _argmax(state: _State, node: Node) -> None:
     tensor = state.builder.add(node.name, "argmax", [source], ArgmaxAttrs(node.attrs.last))
     assert isinstance(tensor.dtype, IntType)
     state.define(node.output, tensor, Grid(1.0, tensor.dtype))
+
+
+def _tables(state: _State, node: Node) -> None:
+    """Tables between codes are tables between their integers."""
+    value, a = state.source(node, node.inputs[0]), node.attrs
+    if (value.grid.kind, value.grid.scale, value.grid.zero) != (a.code, a.code_scale, 0):
+        raise GraphError(
+            f"node '{node.name}' (real_tables): reads codes {a.code} of scale {a.code_scale}, but "
+            f"gets {value.grid.kind} of scale {value.grid.scale}"
+        )
+    attrs = TablesAttrs(a.code.bits, a.out)
+    name = state.fresh(node.name, f"{node.name}.tables")
+    tensor = state.builder.add(name, "tables", [value.tensor], attrs, state.graph.consts(node))
+    state.define(node.output, tensor, Grid(a.out_scale, a.out))
+
+
+def _group_sum(state: _State, node: Node) -> None:
+    """Sums of codes are sums of their integers, where float32 does not round them."""
+    value = state.source(node, node.inputs[0])
+    if value.grid.zero or np.frexp(value.grid.scale)[0] != 0.5:
+        raise GraphError(
+            f"node '{node.name}' (real_group_sum): sums codes of scale {value.grid.scale} and zero "
+            f"point {value.grid.zero}; nearest: a power of two and zero point 0"
+        )
+    name = state.fresh(node.name, f"{node.name}.sum")
+    tensor = state.builder.add(name, "group_sum", [value.tensor], node.attrs)
+    assert isinstance(tensor.dtype, IntType)
+    if max(-tensor.dtype.lo, tensor.dtype.hi) >= FLOAT32_EXACT:
+        raise GraphError(f"node '{node.name}' (real_group_sum): its sums may reach 2**24")
+    state.define(node.output, tensor, Grid(value.grid.scale, tensor.dtype))
 
 
 def _check_order(node: Node, source: Tensor, chain: Chain) -> None:

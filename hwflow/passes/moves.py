@@ -98,7 +98,7 @@ def is_quantised(graph: Graph, tensor: str) -> bool:
     node = graph.producer(tensor)
     if node is None:
         return False
-    if node.op in QUANTISERS or node.op == "argmax":
+    if node.op in (*QUANTISERS, "argmax", "real_tables", "real_group_sum"):
         return True
     return node.op in LAYOUT and all(is_quantised(graph, i) for i in node.inputs)
 
