@@ -2,6 +2,7 @@
 """The definition: what a graph computes, op by op, in numpy, every width checked on the way."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from hwflow.errors import GraphError
 from hwflow.ir import Graph
 from hwflow.ops import OPS
 from hwflow.ops.types import IntType, Tensor
+
+# Ops whose result at a pixel comes from that pixel of their inputs alone, whatever the map's size.
+PIXELWISE = ("tables", "group_sum", "threshold", "argmax", "slice", "concat", "shuffle")
 
 
 def run(
@@ -35,6 +39,75 @@ def run(
                 if last_use[name] == index:
                     values.pop(name, None)
     return values if keep else {name: values[name] for name in graph.outputs}
+
+
+def run_many(
+    graph: Graph, inputs: Mapping[str, np.ndarray], keep: bool = False, at_once: int = 512
+) -> dict[str, np.ndarray]:
+    """What `run` gives for each of many frames: arrays (B, ...), integers in their own types.
+
+    Ops that look at each pixel alone get the frames as more columns of one wide map, `at_once` at a
+    time; the others get one frame after the other. GraphError as `run`, for graphs of level
+    integer.
+    """
+    frames = {len(array) for array in inputs.values()}
+    if len(frames) != 1:
+        raise GraphError(f"the inputs have {sorted(frames)} frames; give equally many of each")
+    count, parts = frames.pop(), []
+    for start in range(0, count, at_once):
+        chosen = {name: array[start : start + at_once] for name, array in inputs.items()}
+        parts.append(_run_some(graph, chosen, keep))
+    if not parts:
+        raise GraphError("no frames; give at least one")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _run_some(graph: Graph, inputs: Mapping[str, np.ndarray], keep: bool) -> dict[str, np.ndarray]:
+    """`run_many` of a few frames."""
+    values: dict[str, np.ndarray] = {}
+    for name in graph.inputs:
+        if name not in inputs:
+            raise GraphError(f"input '{name}' is missing; given: {', '.join(inputs) or 'none'}")
+        frames = [_input(graph, name, {name: frame}) for frame in inputs[name]]
+        values[name] = _narrow(np.stack(frames), graph.tensors[name])
+    last_use = _last_uses(graph)
+    for index, node in enumerate(graph.nodes):
+        arrays = [values[i] for i in node.inputs]
+        tensor, consts = graph.tensors[node.output], graph.consts(node)
+        try:
+            if node.op in PIXELWISE:
+                wide = tuple(
+                    np.moveaxis(a, 0, -1).reshape(*a.shape[1:3], -1).astype(np.int64)
+                    for a in arrays
+                )
+                found = OPS[node.op].golden(wide, node.attrs, consts)
+                check_range(found, replace(tensor, shape=(*tensor.shape[:2], wide[0].shape[2])))
+                sides = (*tensor.shape, len(arrays[0]))
+                out = np.moveaxis(_narrow(found, tensor).reshape(sides), -1, 0)
+            else:
+                each = []
+                for frame in zip(*arrays, strict=True):
+                    integers = tuple(part.astype(np.int64) for part in frame)
+                    made = OPS[node.op].golden(integers, node.attrs, consts)
+                    check_range(made, tensor)
+                    each.append(_narrow(made, tensor))
+                out = np.stack(each)
+        except GraphError as error:
+            raise GraphError(f"node '{node.name}' ({node.op}): {error}") from error
+        values[node.output] = out
+        if not keep:
+            for name in node.inputs:
+                if last_use[name] == index:
+                    values.pop(name, None)
+    return values if keep else {name: values[name] for name in graph.outputs}
+
+
+def _narrow(array: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """The integers in the smallest numpy type that holds those of the tensor."""
+    if not isinstance(tensor.dtype, IntType):
+        raise GraphError(f"'{tensor.name}' is {tensor.dtype}; many frames are run at level integer")
+    letter, bits = "i" if tensor.dtype.signed else "u", tensor.dtype.bits
+    return array.astype(f"{letter}{next(n for n in (1, 2, 4, 8) if 8 * n >= bits)}")
 
 
 def check_range(array: np.ndarray, tensor: Tensor) -> None:
