@@ -46,9 +46,12 @@ def choose(banks_wanted: list[int | None], used: list[set[int]]) -> list[int | N
     """The channel on each bus: of all ways that are possible, the best one.
 
     banks_wanted: of each channel's first word, None without one. used: banks that reader A and
-    reader B need. Best: wa is written rather than not, then wb, then wl; then lower channels on
-    lower buses.
+    reader B need. Best: wa is written rather than not, then wb; then lower channels on lower buses.
+    wl has its turn only when no word of wb waits.
     """
+    if banks_wanted[1] is not None:
+        banks_wanted = [*banks_wanted[:2], None]
+
     def possible(c: int | None, bus: int) -> bool:
         return c is None or (banks_wanted[c] is not None and banks_wanted[c] not in used[bus])
 
@@ -285,7 +288,7 @@ async def any_traffic(dut):  # noqa: ANN001, ANN201
     """All readers and writers at once, at random."""
     model = await run_phases(dut, MIXED * 3, 3)
     assert model.compared > 10_000 or model.words < 100
-    assert min(*model.counts, model.same_bank) > 200
+    assert min(*model.counts, model.same_bank) > 100
 
 
 @cocotb.test()

@@ -80,7 +80,7 @@ async def find(dut, logits: np.ndarray, rng: random.Random, hurried: bool) -> li
         else:
             assert not request["read"]
         pipe.append(answer)
-        taken += int(dut.entry_take.value)
+        taken += int(dut.entry_take.value) & int(dut.entry_valid.value)
         finished = int(dut.done.value)
         count = int(dut.list_count.value)
         await FallingEdge(dut.clk)

@@ -91,7 +91,7 @@ async def rows(dut, reach, hurried):  # noqa: ANN001, ANN201
                 assert not row["read"]
             asked.append(ring.pop(0) if int(dut.ring_rd_en.value) else None)
             hidden = 2 if asked[-1] is not None else hidden
-            taken += int(dut.entry_take.value)
+            taken += int(dut.entry_take.value) & int(dut.entry_valid.value)
             finished = int(dut.done.value)
             await FallingEdge(dut.clk)
             if finished and cycle > 3:

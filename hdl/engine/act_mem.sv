@@ -9,9 +9,9 @@
 //
 // There is a write bus for each of the two ports. Bus 0 can write where A does not read this cycle,
 // bus 1 where B does not; so two writes are done in a cycle, of two different channels, also in one
-// bank. wa gets a bus if any fits, then wb if one fits beside it (wa moves over when it can), then
-// wl. Writes of one channel keep their order. Words of different channels that wait at the same time
-// must have different addresses: the tokens of a legal program see to that.
+// bank. wa gets a bus if any fits, then wb if one fits beside it (wa moves over when it can), or wl
+// when nothing of wb waits. Writes of one channel keep their order. Words of different channels that
+// wait at the same time must have different addresses: the tokens of a legal program see to that.
 //
 // Writes wait in queues: wl has a `ready`, the others have none. hold_b asks whoever makes B's reads
 // to stop: `wa` then always gets its write in, since B reads nothing, and `wb` runs dry because its
@@ -165,7 +165,8 @@ module act_mem #(
       for (int unsigned c = 0; c < 3; c++) begin
         free[p][c] = !(head_bank[c][1] ? (head_bank[c][0] ? use1_q[p][3] : use1_q[p][2])
                                        : (head_bank[c][0] ? use1_q[p][1] : use1_q[p][0]));
-        fits[p][c] = head_valid[c] && free[p][c];
+        // wl only when nothing of wb waits: both belong to the lanes, which do one or the other
+        fits[p][c] = head_valid[c] && free[p][c] && !(c == 2 && head_valid[1]);
       end
     end
     grant_d = '0;
@@ -175,8 +176,6 @@ module act_mem #(
     else if (fits[1][0] && fits[0][2]) {grant_d[1][0], grant_d[0][2]} = 2'b11;
     else if (fits[0][0]) grant_d[0][0] = 1'b1;
     else if (fits[1][0]) grant_d[1][0] = 1'b1;
-    else if (fits[0][1] && fits[1][2]) {grant_d[0][1], grant_d[1][2]} = 2'b11;
-    else if (fits[1][1] && fits[0][2]) {grant_d[1][1], grant_d[0][2]} = 2'b11;
     else if (fits[0][1]) grant_d[0][1] = 1'b1;
     else if (fits[1][1]) grant_d[1][1] = 1'b1;
     else if (fits[0][2]) grant_d[0][2] = 1'b1;
@@ -188,7 +187,11 @@ module act_mem #(
                                  : free[0][1] && free[1][1] || free[0][1] && !free[0][0]
                                    || free[1][1] && !free[1][0] || free[0][1] && free[1][0]
                                    || free[1][1] && free[0][0]);
-    take[2] = grant_d[0][2] || grant_d[1][2];
+    take[2] = head_valid[2] && !head_valid[1]
+              && (!head_valid[0] ? free[0][2] || free[1][2]
+                                 : free[0][2] && free[1][2] || free[0][2] && !free[0][0]
+                                   || free[1][2] && !free[1][0] || free[0][2] && free[1][0]
+                                   || free[1][2] && free[0][0]);
   end
 
   always_ff @(posedge clk) begin

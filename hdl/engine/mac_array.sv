@@ -51,11 +51,11 @@ module mac_array #(
   localparam int unsigned ACC_W = engine_pkg::ACC_W;
 
   localparam int unsigned PAIRS = OC / 2;
-  localparam int unsigned QUADS = PAIRS / 4;
+  localparam int unsigned QUADS = (PAIRS + 3) / 4;
   localparam int unsigned SUM_W = 25;  // an unpacked sum: 512 * 128 * 255 < 2**24
 
-  if (OC % 8 != 0 || OC > 24) begin : g_illegal
-    mac_array_has_8_16_or_24_channels u_illegal ();
+  if (OC != 4 && (OC % 8 != 0 || OC > 24)) begin : g_illegal
+    mac_array_has_4_8_16_or_24_channels u_illegal ();
   end
 
   typedef struct packed {
@@ -81,7 +81,7 @@ module mac_array #(
   chunk_t chunk_d, chunk1_q, chunk2_q, chunk3_q, chunk4_q, chunk5_q;
   logic signed [24:0] pack_d[PAIRS], pack_q[PAIRS];
   logic signed [PIX_W-1:0] vec_q[2][LANES];  // of the lower and of the upper columns
-  logic [41:0] sums[PAIRS][LANES];
+  logic [41:0] sums[4*QUADS][LANES];  // beyond PAIRS: never looked at
 
   always_comb begin
     chunk_d.w8 = w8;
@@ -140,6 +140,12 @@ module mac_array #(
           .p_clear(first_q[3]),
           .p(sums[p][x])
       );
+    end
+  end
+
+  for (genvar p = PAIRS; p < 4 * QUADS; p++) begin : g_none
+    for (genvar x = 0; x < LANES; x++) begin : g_lane
+      assign sums[p][x] = '0;
     end
   end
 
@@ -208,7 +214,7 @@ module mac_array #(
   assign again = valid8_q && !drain8_q.chunk_last && drain8_q.oc == drain7_q.oc;
 
   for (genvar x = 0; x < LANES; x++) begin : g_drain
-    logic [41:0] snap_q[PAIRS];
+    logic [41:0] snap_q[4*QUADS];
     logic [41:0] quad_q[QUADS];  // 6: one of four pairs, QUADS times
     logic [41:0] pair_q;  // 7: one of these
     logic [SUM_W-1:0] sum_d, sum_q;  // 8: unpacked
@@ -218,7 +224,7 @@ module mac_array #(
 
     always_ff @(posedge clk) begin
       if (last_q[4]) begin
-        for (int unsigned p = 0; p < PAIRS; p++) snap_q[p] <= sums[p][x];
+        for (int unsigned p = 0; p < 4 * QUADS; p++) snap_q[p] <= sums[p][x];
       end
     end
 

@@ -29,7 +29,7 @@ module peak (
     // walk over the rows of a plane
     input  wire logic                   entry_valid,
     input  wire seq_pkg::entry_t        entry,
-    output logic                        entry_take,
+    output logic                        entry_take,  // of one that is there
     // to the memory and the lanes
     output      seq_pkg::lane_request_t request,
     // from the lanes, LANE_LAT after the entry that follows the row
@@ -66,6 +66,7 @@ module peak (
   typedef enum logic [1:0] {COUNT, WRITE, TIES, EXACT} phase_t;
   state_t state_q;
   phase_t phase_q;
+  logic scanning_q;  // state_q is SCAN: the walk waits for it
   logic clearing;
   logic scan_end;
   logic flush;
@@ -118,10 +119,16 @@ module peak (
     end
   end
   assign done = state_q == IDLE;
+  always_ff @(posedge clk) begin
+    if (rst) scanning_q <= 1'b0;
+    else scanning_q <= (state_q == CLEAR && !clearing) || (state_q == NEXT && phase_q == COUNT)
+                       || (scanning_q && !scan_end);
+  end
 
   // ---- entries: of the walk, or three rows of each class of one word
   logic hold_q;
-  logic full_q;
+  logic [5:0] level;  // of the queue of results
+  logic room_q;  // neither hold nor too many results
   logic issue;
   logic scan;
   logic word;
@@ -139,17 +146,18 @@ module peak (
   logic [16:0] word_base8;
   place_t place_d;
   place_t place_q;  // of the entry before
-  assign scan = state_q == SCAN && entry_valid && !hold_q && !full_q;
-  assign word = state_q == WORD && !hold_q && !full_q;
+  assign entry_take = scanning_q && room_q;
+  assign scan = entry_take && entry_valid;
+  assign word = state_q == WORD && room_q;
   assign flush = state_q == FLUSH && !hold_q;
   assign issue = scan || word;
-  assign entry_take = scan;
   assign last_class = last_class_q;
   assign class_end = (scan && entry.last) || (word && row_q == 2'd2);
   assign scan_end = scan && entry.last && last_class;
   assign word_end = word && row_q == 2'd2 && last_class && (phase_q == TIES || lane_q == '1);
   always_ff @(posedge clk) begin
     hold_q <= hold;
+    room_q <= !rst && !hold && level < 6'(FULL);
     class_before_q <= classes - 8'd2;
     if (state_q == IDLE || (class_end && last_class)) begin
       class_q <= '0;
@@ -170,12 +178,11 @@ module peak (
     if (row_q == 2'd0) word_base8 -= {10'd0, geom.row_words, 1'b0};
     if (row_q == 2'd2) word_base8 += {10'd0, geom.row_words, 1'b0};
     place_d.class_id = class_q;
-    place_d.g = (state_q == SCAN) ? entry.offset[12:0] : word_g_q;
-    place_d.y = (state_q == SCAN) ? entry.v[9:0] : word_y_q;
-    place_d.xo = (state_q == SCAN) ? entry.xo : word_xo_q;
+    place_d.g = scanning_q ? entry.offset[12:0] : word_g_q;
+    place_d.y = scanning_q ? entry.v[9:0] : word_y_q;
+    place_d.xo = scanning_q ? entry.xo : word_xo_q;
     place_d.lane = lane_q;
-    place_d.last = last_class && ((state_q == SCAN) ? entry.last
-                                                    : (phase_q == TIES || lane_q == '1));
+    place_d.last = last_class && (scanning_q ? entry.last : (phase_q == TIES || lane_q == '1));
   end
 
   seq_pkg::lane_request_t request_q;
@@ -252,7 +259,6 @@ module peak (
   logic [9:0] head_y;
   logic [5:0] head_xo;
   logic head_last;
-  logic [5:0] level;
   logic fifo_ready;
   fifo #(.WIDTH(RESULT_W), .DEPTH(RESULT_DEPTH)) u_results (
       .clk, .rst,
@@ -265,13 +271,14 @@ module peak (
       .out_ready(pop),
       .level(level)
   );
-  always_ff @(posedge clk) full_q <= rst || level >= 6'(FULL);
 
   // Lanes of the oldest result, one a cycle: 1 its number, 2 its logit, 3 what becomes of it
   logic taken_q;
   logic [15:0] pending_q;
+  logic any_q;  // pending_q is not 0
   logic head_last_q;
   logic [15:0] lowest;
+  logic [15:0] others;
   logic [3:0] lowest_lane;
   logic pick;
   logic picked_q;
@@ -280,19 +287,25 @@ module peak (
   seq_pkg::found_t hit_found_q;
   logic rank_busy;
   assign lowest = pending_q & (~pending_q + 16'd1);
+  assign others = pending_q & ~lowest;
   always_comb begin
     lowest_lane = '0;
     for (int x = 0; x < 16; x++) if (lowest[x]) lowest_lane |= 4'(x);
   end
-  assign pick = taken_q && pending_q != '0 && !(phase_q == COUNT && rank_busy);
-  assign pop = taken_q && pending_q == '0 && !(head_last_q && (picked_q || hit_q || rank_busy));
+  assign pick = taken_q && any_q && !(phase_q == COUNT && rank_busy);
+  assign pop = taken_q && !any_q && !(head_last_q && (picked_q || hit_q || rank_busy));
   assign ended = pop && head_last_q;
   always_ff @(posedge clk) begin
     if (rst) taken_q <= 1'b0;
     else taken_q <= taken_q ? !pop : head_valid;
     if (!taken_q) head_last_q <= head_last;
-    if (!taken_q) pending_q <= head_mask;
-    else if (pick) pending_q <= pending_q & ~lowest;
+    if (!taken_q) begin
+      pending_q <= head_mask;
+      any_q <= head_mask != '0;
+    end else if (pick) begin
+      pending_q <= others;
+      any_q <= others != '0;
+    end
     picked_q <= pick && !rst;
     picked_lane_q <= lowest_lane;
     hit_q <= picked_q && !rst;

@@ -33,6 +33,8 @@ module row_walker (
   logic [10:0] first_v_q;
   logic [10:0] last_v_q;
   logic [10:0] bottom_q;
+  logic [10:0] before_q;  // the row above the first result
+  logic begins_inside_q;  // there is none that is read
   assign stride2 = geom.stride_log2[0];
   always_ff @(posedge clk) begin
     begin_q   <= {1'b0, geom.y0} << stride2;
@@ -41,6 +43,8 @@ module row_walker (
     below_q   <= end_q + {8'd0, reach};
     bottom_q  <= {1'b0, geom.in_h} - 11'd1;
     last_v_q  <= (below_q < bottom_q) ? below_q : bottom_q;
+    before_q  <= begin_q - 11'd1;
+    begins_inside_q <= first_v_q == begin_q;
   end
 
   // base8 of the first row, one bit of the row number a cycle
@@ -85,6 +89,7 @@ module row_walker (
   logic [16:0] base8_q;
   logic [15:0] offset_q;
   logic half_q;
+  logic inside_q;  // begin_q <= v_q <= end_q
   logic emit;
   logic last_row;
   logic last_column;
@@ -92,7 +97,7 @@ module row_walker (
   assign last_row = v_q == last_v_q;
   assign last_column = xo_q == last_xo_q;
   assign next_column8 = last_column ? first8_q : column8_q + word_step_q;
-  assign emit = v_q >= begin_q && v_q <= end_q && !(stride2 && v_q[0]);
+  assign emit = inside_q && !(stride2 && v_q[0]);
   always_ff @(posedge clk) begin
     word_step_q <= geom.up ? 17'd1 : stride2 ? 17'd4 : 17'd2;
     last_xo_q <= geom.row_words - 6'd1;
@@ -100,6 +105,7 @@ module row_walker (
   always_ff @(posedge clk) begin
     if (seeking_q) begin
       v_q <= first_v_q;
+      inside_q <= begins_inside_q;
       xo_q <= '0;
       column8_q <= first8_q;
       base8_q <= first8_q;
@@ -108,6 +114,7 @@ module row_walker (
     end else if (step) begin
       if (last_row) begin
         v_q <= first_v_q;
+        inside_q <= begins_inside_q;
         xo_q <= last_column ? '0 : xo_q + 6'd1;
         column8_q <= next_column8;
         base8_q <= next_column8;
@@ -115,6 +122,7 @@ module row_walker (
         half_q <= 1'b0;
       end else begin
         v_q <= v_q + 11'd1;
+        inside_q <= v_q == before_q || (inside_q && v_q != end_q);
         if (!geom.up || v_q[0]) base8_q <= base8_q + {10'd0, geom.in_w8};
         if (emit) begin
           half_q <= geom.narrow && !half_q;

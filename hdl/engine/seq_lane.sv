@@ -66,8 +66,8 @@ module seq_lane (
       .clk, .rst, .d(ring_rd_en), .q(arrives)
   );
 
-  assign issue = cur_valid_q && entry_valid && !hold_q;
-  assign entry_take = issue;
+  assign entry_take = cur_valid_q && !hold_q;
+  assign issue = entry_take && entry_valid;
   assign channel_end = issue && entry.last;
   assign flush = flushing_q && !hold_q;
   always_ff @(posedge clk) begin
