@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hwflow.emit.tables import compress
 from hwflow.emit.tables.functions import vector
 from hwflow.emit.tables.netlist import FALSE, Builder
 
@@ -31,6 +32,130 @@ def sum_by_adders(builder: Builder, heap: Sequence[Sequence[int]], bits: int) ->
                 ranks[r + 1].append(builder.function(taken, carry))
         out.append(row[0] if row else FALSE)
     return out
+
+
+def sum_by_chains(builder: Builder, heap: Sequence[Sequence[int]], bits: int) -> list[int]:
+    """The same with the carry chains of a 7-series chip, two bits a table; see `compress`."""
+    ranks, offset = _distinct(heap, bits)
+    if offset:  # constants are rare: tables that training left constant
+        return sum_by_adders(builder, heap, bits)
+    for chain in compress.plan(tuple(len(row) for row in ranks)):
+        for row in ranks:
+            row.sort(key=lambda x: (builder.stage[x >> 1], builder.depth[x >> 1]))
+        taken = _taken(chain, ranks)
+        if chain.plain:
+            _plain_adder(builder, chain, taken, ranks)
+        else:
+            _chain(builder, chain, taken, ranks)
+    return [row[0] if row else FALSE for row in ranks]
+
+
+def _distinct(heap: Sequence[Sequence[int]], bits: int) -> tuple[list[list[int]], int]:
+    """The heap without constants and with every net once a rank; the sum of the constants."""
+    ranks: list[list[int]] = [[] for _ in range(bits)]
+    more: list[int] = []
+    offset = 0
+    for r in range(bits):
+        row = [*(heap[r] if r < len(heap) else ()), *more]
+        more = []
+        seen: set[int] = set()
+        for x in row:
+            if x <= 1:
+                offset += x << r
+            elif x in seen:  # twice is once at the next rank
+                seen.discard(x)
+                more.append(x)
+            elif x ^ 1 in seen:  # a signal and its inverse are 1
+                seen.discard(x ^ 1)
+                offset += 1 << r
+            else:
+                seen.add(x)
+        ranks[r] = sorted(seen)
+    return ranks, offset
+
+
+def _taken(chain: compress.Chain, ranks: list[list[int]]) -> list[list[int]]:
+    """The earliest bits for a chain, off the heap: its carry in, then those of each element."""
+    taken = [[ranks[chain.rank].pop(0)] if chain.carry_in else []]
+    rank = chain.rank
+    for e in chain.elements:
+        taken.append([ranks[rank].pop(0) for _ in range(e.taken)])
+        rank += e.positions
+    return taken
+
+
+def _plain_adder(
+    builder: Builder, chain: compress.Chain, taken: list[list[int]], ranks: list[list[int]]
+) -> None:
+    lits = [x for row in taken for x in row]
+    address = np.arange(1 << len(lits))
+    ones = sum(address >> j & 1 for j in range(len(lits)))
+    ranks[chain.rank].append(builder.function(lits, np.asarray(ones & 1, bool)))
+    if chain.rank + 1 < len(ranks):
+        ranks[chain.rank + 1].append(builder.function(lits, np.asarray(ones >> 1 & 1, bool)))
+
+
+def _chain(
+    builder: Builder, chain: compress.Chain, taken: list[list[int]], ranks: list[list[int]]
+) -> None:
+    sizes = [len(row) for row in taken]
+    flat = builder.ready([x for row in taken for x in row])
+    rows = []
+    for size in sizes:
+        rows.append(flat[:size])
+        flat = flat[size:]
+    carry_in = builder.positive(rows[0][0]) if rows[0] else 0
+    selects: list[int] = []
+    data: list[int] = []
+    majority = 0  # a net
+    for e, row in zip(chain.elements, rows[1:], strict=True):
+        lits = [*row, *([2 * majority] if majority else [])]
+        # bits that have to be nets come last
+        lits.sort(key=lambda x: -(x & 1))
+        majority = 0
+        if e.kind == "six":
+            if len(lits) == 6 and lits[5] & 1:
+                lits[5] = 2 * builder.positive(lits[5])
+            # the parity of all but the last is the data: it is the last where all are even
+            half = _ones(len(lits) - 1) >> 1
+            select, even = builder.dual(
+                lits, _ones(len(lits)) & 1 == 1, _ones(len(lits) - 1)[np.arange(32) % len(half)] & 1 == 1
+            )
+            first, second = builder.dual(lits[:-1], half == 1, half == 2)
+            selects += [select, first]
+            data += [even, second]
+        elif e.kind == "three":
+            extra = lits[3:]
+            net = builder.positive(extra[0]) if extra else 0
+            lits = [*lits[:3], *([2 * net] if extra else [])]
+            select, majority = builder.dual(
+                lits, _ones(len(lits)) & 1 == 1, _ones(3)[np.arange(1 << len(lits)) & 7] >= 2
+            )
+            selects.append(select)
+            data.append(net)
+        elif e.kind == "two":
+            select, one = builder.dual(
+                lits, _ones(2) & 1 == 1, (np.arange(4) & 1).astype(bool)
+            )
+            selects.append(select)
+            data.append(one)
+        else:  # one, top: nothing but the parity, a table of its own for the chain's input
+            selects.append(builder.table(lits, _ones(len(lits)) & 1 == 1))
+            data.append(0)
+    totals, carry = builder.chain(carry_in, selects, data)
+    rank = chain.rank + len(totals)
+    for offset, x in enumerate(totals):
+        ranks[chain.rank + offset].append(x)
+    if rank < len(ranks):
+        ranks[rank].append(carry)
+        if majority:
+            ranks[rank].append(2 * majority)
+
+
+def _ones(inputs: int) -> np.ndarray:
+    """How many bits of an address are 1."""
+    address = np.arange(1 << inputs)
+    return np.asarray(sum(address >> j & 1 for j in range(inputs)))
 
 
 def greater(builder: Builder, a: Sequence[int], b: Sequence[int], or_equal: bool) -> int:

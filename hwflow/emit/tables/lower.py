@@ -205,7 +205,8 @@ def _sums(
     for group in range(node.attrs.groups):
         codes = [_unsigned(kind, c) for c in x[group * size : (group + 1) * size]]
         heap = [[c[r] for c in codes] for r in range(kind.bits)]
-        result.append(tuple(heads.sum_by_adders(builder, heap, bits)))
+        total = heads.sum_by_chains if carry else heads.sum_by_adders
+        result.append(tuple(total(builder, heap, bits)))
     return result, size << (kind.bits - 1) if kind.signed else 0
 
 
