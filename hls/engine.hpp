@@ -9,6 +9,7 @@
 #include "deform_dw.hpp"
 #include "dw.hpp"
 #include "gather.hpp"
+#include "group_sum.hpp"
 #include "layer.hpp"
 #include "maxpool.hpp"
 #include "maxpool2d.hpp"
@@ -16,6 +17,7 @@
 #include "peaks.hpp"
 #include "pw.hpp"
 #include "residual.hpp"
+#include "tables.hpp"
 #include "threshold.hpp"
 
 namespace hwflow {
@@ -83,6 +85,12 @@ run_layers_loop:
         break;
       case GATHER:
         gather<E>(params, acts, layer);
+        break;
+      case TABLES:
+        tables<E>(params, acts, layer);
+        break;
+      case GROUP_SUM:
+        group_sum<E>(params, acts, layer);
         break;
       default:
         if (status == 0) status = index + 1;

@@ -20,7 +20,9 @@ enum Opcode : std::int32_t {
   RESIDUAL = 10,
   THRESHOLD = 11,
   ARGMAX = 12,
-  GATHER = 13
+  GATHER = 13,
+  TABLES = 14,
+  GROUP_SUM = 15
 };
 
 constexpr int LAYER_WORDS = 48;
@@ -52,7 +54,7 @@ struct Layer {
   std::int32_t stride;
   std::int32_t pad;
   std::int32_t tile;         // words of a plane (pw), of a row (conv) or output rows at a time
-  std::int32_t k;            // candidates of peaks
+  std::int32_t k;            // candidates of peaks; address bits of tables; threshold
   std::int32_t groups;
   std::int32_t kernel_w;     // of windows that are no squares: the other numbers are those of rows
   std::int32_t stride_w;

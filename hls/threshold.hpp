@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // threshold: lo + how many of the channel's thresholds a number reaches. They never fall, so a
-// binary search of 2^8 places finds it; unused places hold a threshold that nothing reaches.
+// binary search of k places finds it (2 to 2^8, a power of two); unused places hold a threshold that
+// nothing reaches.
 #pragma once
 
 #include "wide.hpp"
@@ -20,9 +21,10 @@ threshold_channels:
     std::uint32_t planes[MAX_BYTES];
     read_planes(params, layer.in_map, c, layer.in_bytes, planes);
   threshold_load:
-    for (int i = 0; i < LEVELS / 2; i++) {
+    for (int i = 0; i < layer.k / 2; i++) {
 #pragma HLS PIPELINE II = 1
-      const word_t pair = params[layer.weights + c * (LEVELS / 2) + i];
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = LEVELS / 2
+      const word_t pair = params[layer.weights + c * (layer.k / 2) + i];
       table[2 * i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(pair));
       table[2 * i + 1] = static_cast<std::int32_t>(static_cast<std::uint32_t>(pair >> 32));
     }
@@ -38,12 +40,12 @@ threshold_channels:
         const wide_t number = wide_value(words, layer.in_bytes, p, layer.in_signed != 0);
         int count = 0;
       threshold_search:
-        for (int half = LEVELS / 2; half > 0; half /= 2) {
+        for (int half = layer.k / 2; half > 0; half /= 2) {
 #pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 8 max = 8
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
           if (number >= wide_t(table[count + half - 1])) count += half;
         }
-        if (count == LEVELS - 1 && number >= wide_t(table[LEVELS - 1])) count++;
+        if (count == layer.k - 1 && number >= wide_t(table[layer.k - 1])) count++;
         numbers[p] = layer.lo + count;
       }
       write_wide(acts, layer, c, x, numbers);

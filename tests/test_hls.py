@@ -18,6 +18,7 @@ from hwflow.ops import CONVOLUTIONS, OPS
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.arith import dot_range, proven_acc_bits
 from hwflow.ops.concat import ConcatAttrs
+from hwflow.ops.group_sum import GroupSumAttrs
 from hwflow.ops.maxpool import MaxpoolAttrs
 from hwflow.ops.maxpool2d import Maxpool2dAttrs
 from hwflow.ops.peaks import PeaksAttrs
@@ -29,6 +30,7 @@ from hwflow.ops.slice import SliceAttrs
 from hwflow.ops.threshold import ThresholdAttrs
 from hwflow.ops.upsample import UpsampleAttrs
 from tests.graphs import random_codenet_graph, random_image, random_small_graph
+from tests.table_models import random_table_graph, random_tables
 
 # One engine for all graphs of this file: the widest requantiser that is legal.
 WIDE = EngineShape(mul_bits=32, sum_bits=64, out_bits=33)
@@ -287,6 +289,24 @@ def argmax_case(b: Cases) -> None:
     b.add(f"argmax{b.count}", "argmax", [x], ArgmaxAttrs(b.pick(True, False)))
 
 
+def tables_case(b: Cases) -> None:
+    """Codes of any width through a view in memory (slices, joins), tables of any size."""
+    x = b.map(dtype=b.pick(IntType(1, False), IntType(2, False), IntType(3, True), U8, I8))
+    if b.rng.random() < 0.5 and x.shape[0] > 1:
+        b.count += 1
+        x = b.add(f"slice{b.count}", "slice", [x], SliceAttrs(1, x.shape[0]))
+    out = b.pick(IntType(1, False), IntType(2, True), IntType(3, False), U8, I8)
+    b.count += 1
+    name = f"tables{b.count}"
+    random_tables(b, b.rng, name, x, b.pick(1, 3, 16, 21), b.pick(1, 2, 3, 4, 6, 7, 11), out)
+
+
+def group_sum_case(b: Cases) -> None:
+    groups, size = b.pick(1, 2, 5, 10), b.pick(1, 2, 3, 17)
+    x = b.map(groups * size, b.pick(IntType(1, False), U8, I8, IntType(11, True)))
+    b.add(f"sum{b.count}", "group_sum", [x], GroupSumAttrs(groups))
+
+
 def gather_case(b: Cases) -> None:
     """Rearrangements, resizing by lists, and upsampling by any factor, of 8 bits and more."""
     x = b.map(b.pick(1, 2, 4, 8), b.pick(U8, I8, IntType(14, True)))
@@ -315,6 +335,8 @@ KINDS: dict[str, Callable[[Cases], None]] = {
     "threshold": threshold_case,
     "argmax": argmax_case,
     "gather": gather_case,
+    "tables": tables_case,
+    "group_sum": group_sum_case,
     "conv": conv_case,
     "pw": pw_case,
     "dw": dw_case,
@@ -366,6 +388,26 @@ def test_requantiser_rounds_half_to_even(engine: Path, tmp_path: Path) -> None:
 def test_small_networks(seed: int, engine: Path, tmp_path: Path) -> None:
     graph = random_small_graph(seed)
     check(graph, tmp_path, engine, random_inputs(graph, seed))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_table_networks(seed: int, engine: Path, tmp_path: Path) -> None:
+    """One frame with every tensor, and many frames in a row."""
+    graph = random_table_graph(seed)
+    check(graph, tmp_path, engine, random_inputs(graph, seed))
+    frames = np.stack([random_inputs(graph, 100 + i)["x"] for i in range(20)])
+    found = hls.run_many(tmp_path, frames, engine)
+    assert set(found) == set(graph.outputs)
+    expected = interp.run_many(graph, {"x": frames})
+    for name, array in found.items():
+        assert array.shape == expected[name].shape and (array == expected[name]).all(), name
+
+
+def test_many_frames_need_one_input(engine: Path, tmp_path: Path) -> None:
+    graph = random_table_graph(0)
+    hls.write(graph, tmp_path, shape=WIDE)
+    with pytest.raises(GraphError, match="at least one frame"):
+        hls.run_many(tmp_path, np.zeros((0, 4, 1, 1), np.uint8), engine)
 
 
 @pytest.mark.parametrize(

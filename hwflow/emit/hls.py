@@ -142,26 +142,66 @@ def run(
     the folder's own: an engine of equal EngineShape, in the folder of another graph, serves this
     one. GraphError for inputs that do not fit their type, ToolError for a missing or unfit library.
     """
+    layout, library = _loaded(out_dir, library)
+    inputs = image if isinstance(image, Mapping) else {layout["inputs"][0]: image}
+    acts = np.full(layout["act_words"], _NOISE, np.uint64)
+    _feed(acts, layout, inputs)
+    words = np.fromfile(out_dir / "image" / "program.bin", "<i4")
+    params = np.fromfile(out_dir / "image" / "params.bin", "<u8")
+    function = _function(library)
+    for index in range(len(layout["steps"])):
+        _check_status(function(words, params, acts, index, 1), library)
+    return {name: _get(acts, layout, name) for name in layout["tensors"]}
+
+
+def run_many(
+    out_dir: Path, images: np.ndarray, library: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Execute many frames (B, C, H, W) of the only input; the outputs by name, (B, ...).
+
+    As `run`, but all layers of a frame in one call, and memory keeps what the frame before left.
+    """
+    layout, library = _loaded(out_dir, library)
+    if len(layout["inputs"]) != 1 or not len(images):
+        raise GraphError("give at least one frame of a network of one input")
+    words = np.fromfile(out_dir / "image" / "program.bin", "<i4")
+    params = np.fromfile(out_dir / "image" / "params.bin", "<u8")
+    function, acts = _function(library), np.full(layout["act_words"], _NOISE, np.uint64)
+    outputs = dict.fromkeys(layout["outputs"])
+    found: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
+    views = {name: _view(layout, name) for name in (*layout["inputs"], *outputs)}
+    source = layout["inputs"][0]
+    shape = tuple(layout["tensors"][source]["shape"])
+    for image in images:
+        _put(acts, views[source], source, shape, image)
+        _check_status(function(words, params, acts, 0, len(layout["steps"])), library)
+        for name in outputs:
+            found[name].append(_taken(acts, views[name], tuple(layout["tensors"][name]["shape"])))
+    return {name: np.stack(arrays) for name, arrays in found.items()}
+
+
+def _loaded(out_dir: Path, library: Path | None) -> tuple[dict[str, Any], Path]:
+    """The layout of a folder and a library that fits it."""
     layout = read_layout(out_dir)
     library = library or out_dir / LIBRARY
     if not library.is_file():
         raise ToolError(f"{library} is missing; call hwflow.emit.hls.build first")
     if read_layout(library.parent)["shape"] != layout["shape"]:
         raise ToolError(f"{library} is an engine of another shape than {out_dir} was written for")
-    inputs = image if isinstance(image, Mapping) else {layout["inputs"][0]: image}
-    acts = np.full(layout["act_words"], _NOISE, np.uint64)
+    return layout, library
+
+
+def _feed(acts: np.ndarray, layout: Mapping[str, Any], inputs: Mapping[str, np.ndarray]) -> None:
+    """Write all inputs of a frame into the activation memory."""
     for name in layout["inputs"]:
         if name not in inputs:
             raise GraphError(f"input '{name}' is missing; given: {', '.join(inputs) or 'none'}")
         _put(acts, _view(layout, name), name, tuple(layout["tensors"][name]["shape"]), inputs[name])
-    words = np.fromfile(out_dir / "image" / "program.bin", "<i4")
-    params = np.fromfile(out_dir / "image" / "params.bin", "<u8")
-    function = _function(library)
-    for index in range(len(layout["steps"])):
-        status = function(words, params, acts, index, 1)
-        if status != 0:
-            raise ToolError(f"{library}: layer {status - 1} has an op the library does not know")
-    return {name: _get(acts, layout, name) for name in layout["tensors"]}
+
+
+def _check_status(status: int, library: Path) -> None:
+    if status != 0:
+        raise ToolError(f"{library}: layer {status - 1} has an op the library does not know")
 
 
 def _function(library: Path) -> Callable[..., int]:
@@ -203,7 +243,11 @@ def _byte_planes(array: np.ndarray, view: View) -> np.ndarray:
 
 def _get(acts: np.ndarray, layout: Mapping[str, Any], name: str) -> np.ndarray:
     """Read a tensor from the activation memory, as its consumers see it."""
-    view, shape = _view(layout, name), tuple(layout["tensors"][name]["shape"])
+    return _taken(acts, _view(layout, name), tuple(layout["tensors"][name]["shape"]))
+
+
+def _taken(acts: np.ndarray, view: View, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers of a view."""
     size = view.plane_words
     planes = np.stack([acts[p : p + size] for p in view.planes])
     if len(shape) == 2:

@@ -32,6 +32,7 @@ PLACE_BITS = 15  # of a coordinate in a candidate's key, as hls/peaks.hpp
 OPCODES = {
     "conv": 1, "pw": 2, "dw": 3, "deform_dw": 4, "maxpool": 5, "move": 6, "peaks": 7, "conv2d": 8,
     "maxpool2d": 9, "residual": 10, "threshold": 11, "argmax": 12, "gather": 13,
+    "tables": 14, "group_sum": 15,
 }  # fmt: skip
 FIELDS = (
     "op", "in_map", "in_c", "in_h", "in_w", "in_up", "in_signed", "map1", "up1", "signed1",
@@ -221,6 +222,7 @@ def _check_number(graph: Graph, node: Node, name: str) -> None:
         return
     made = name == node.output and node.op in ("conv", "pw", "conv2d")
     wide = made or node.op in (*_MOVEMENTS, *_GATHERED, "residual", "threshold", "argmax")
+    wide = wide or node.op == "group_sum"
     limit = 32 if wide else 8
     if not isinstance(tensor.dtype, IntType) or tensor.dtype.bits > limit or len(tensor.shape) != 3:
         raise GraphError(
@@ -534,13 +536,38 @@ def _threshold(compiler: _Compiler, node: Node) -> dict[str, int]:
     layer, table = compiler.read(node, node.inputs[0]), compiler.graph.const(node, "thresholds")
     compiler.fit(node, "thresholds of a channel", table.shape[1], LEVELS,
                  "LEVELS in hls/threshold.hpp, instead")  # fmt: skip
-    places = np.full((table.shape[0], LEVELS), np.iinfo(np.int32).max, np.int64)
+    size = max(2, 1 << (table.shape[1] - 1).bit_length())
+    places = np.full((table.shape[0], size), np.iinfo(np.int32).max, np.int64)
     places[:, : table.shape[1]] = table
     dtype = compiler.views[node.inputs[0]].dtype
     if dtype.hi >= np.iinfo(np.int32).max:
         raise GraphError(f"node '{node.name}' (threshold): its input is {dtype}; nearest: 31 bits")
     clipped = np.clip(places, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype("<i4")
-    return {**layer, "weights": compiler.add_params(clipped.view("<u8")), "lo": node.attrs.lo}
+    return {**layer, "weights": compiler.add_params(clipped.view("<u8")), "lo": node.attrs.lo,
+            "k": size}  # fmt: skip
+
+
+def _tables(compiler: _Compiler, node: Node) -> dict[str, int]:
+    """Wires as plane * 8 + bit, two a word, then the codes, eight a word; table after table."""
+    compiler.stored(node, node.inputs[0])
+    wires, values = (compiler.graph.const(node, role) for role in ("wires", "values"))
+    count, bits = wires.shape
+    planes = np.array(compiler.views[node.inputs[0]].planes, np.int64)
+    channel, bit = np.divmod(wires, node.attrs.code_bits)
+    places = np.zeros((count, bits + bits % 2), np.int64)
+    places[:, :bits] = planes[channel] * 8 + bit
+    if places.max() >= 1 << 32:
+        raise ResourceError(f"node '{node.name}' (tables): its input lies beyond 4 GiB")
+    codes = np.zeros((count, max(8, 1 << bits)), np.uint8)
+    codes[:, : 1 << bits] = (values & 255).astype(np.uint8)
+    words = [places.astype("<u4").view("<u8"), codes.view("<u8")]
+    layer = compiler.read(node, node.inputs[0])
+    return {**layer, "weights": compiler.add_params(np.concatenate(words, axis=1)), "k": bits}
+
+
+def _group_sum(compiler: _Compiler, node: Node) -> dict[str, int]:
+    compiler.stored(node, node.inputs[0])
+    return compiler.read(node, node.inputs[0])
 
 
 def _argmax(compiler: _Compiler, node: Node) -> dict[str, int]:
@@ -614,5 +641,6 @@ _MOVEMENTS: Mapping[str, _Movement] = {
 _ENCODERS: Mapping[str, _Encoder] = {
     "conv": _conv, "pw": _pw, "dw": _dw, "deform_dw": _deform_dw, "maxpool": _maxpool,
     "peaks": _peaks, "conv2d": _conv2d, "maxpool2d": _maxpool2d, "residual": _residual,
-    "threshold": _threshold, "argmax": _argmax, "gather": _gather,
+    "threshold": _threshold, "argmax": _argmax, "gather": _gather, "tables": _tables,
+    "group_sum": _group_sum,
 }  # fmt: skip
