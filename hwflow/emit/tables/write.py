@@ -25,12 +25,14 @@ HEAD = "// SPDX-License-Identifier: Apache-2.0\n"
 
 @dataclass(frozen=True)
 class Target:
-    """How cells are written. carry: there are carry chains with free inputs."""
+    """How cells are written. carry: there are carry chains with free inputs. register: how one that
+    delays another is written, where synthesis would put both into a table."""
 
     name: str
     fabric: Fabric
     carry: bool
     table: Callable[[Table, Name], str]
+    register: Callable[[Register, Name], str] | None = None
     joins: tuple[str, ...] = ()
 
 
@@ -56,6 +58,11 @@ def _xilinx_table(cell: Table, name: Name) -> str:
     nets = [name(n) for n in cell.inputs] or ["1'b0"]
     pins = {"O": name(cell.out), **{f"I{j}": net for j, net in enumerate(nets)}}
     return f"LUT{k} #(.INIT({_hex(_widened(cell, k), 1 << k)})) u{cell.out} ({_pins(**pins)});"
+
+
+def _xilinx_register(cell: Register, name: Name) -> str:
+    pins = _pins(C="clk", CE="en", R="1'b0", D=name(cell.d), Q=name(cell.q))
+    return f"(* keep *) FDRE u{cell.q} ({pins});"
 
 
 def _ecp5_table(cell: Table, name: Name) -> str:
@@ -86,11 +93,11 @@ _LUT6 = Fabric(inputs=6, joins=2, dual=True)
 TARGETS: Mapping[str, Target] = {
     t.name: t
     for t in (
-        Target("xilinx", _LUT6, True, _xilinx_table, ("MUXF7", "MUXF8")),
-        Target("ecp5", Fabric(4, 2, False), False, _ecp5_table, ("PFUMX", "L6MUX21")),
+        Target("xilinx", _LUT6, True, _xilinx_table, _xilinx_register, ("MUXF7", "MUXF8")),
+        Target("ecp5", Fabric(4, 2, False), False, _ecp5_table, None, ("PFUMX", "L6MUX21")),
         Target("ice40", Fabric(4, 0, False), False, _ice40_table),
         Target(
-            "gowin", Fabric(4, 4, False), False, _gowin_table,
+            "gowin", Fabric(4, 4, False), False, _gowin_table, None,
             ("MUX2_LUT5", "MUX2_LUT6", "MUX2_LUT7", "MUX2_LUT8"),
         ),
         Target("portable", Fabric(6, 0, False), False, _plain_table),
@@ -155,6 +162,7 @@ def part_module(
     own = [n for c in cells for n in makes(c) if n not in place]
     lines, moves = [], []
     spare = 0
+    registered = {c.q for c in cells if isinstance(c, Register)}
 
     def unused() -> str:
         nonlocal spare
@@ -170,10 +178,12 @@ def part_module(
             lines.append(_join(cell, name, to))
         elif isinstance(cell, Carry):
             lines.append(_carry(cell, name, unused))
+        elif cell.d in registered and to.register:
+            lines.append(to.register(cell, name))
         else:
             moves.append(f"      {name(cell.q)} <= {name(cell.d)};")
     text = [f"module {module} ("]
-    if moves:
+    if registered:
         text += ["    input  wire logic clk,", "    input  wire logic en,"]
     text += [
         f"    input  wire logic [{len(inputs) - 1}:0] x,",
