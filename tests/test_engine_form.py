@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dense networks in the engine's form: the same integers, in the interpreter and in the engine."""
+"""Networks in the engine's form: the same integers, in the interpreter and in the engine."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ from hwflow.errors import GraphError, VerifyError
 from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.conv2d import Conv2dAttrs
-from hwflow.ops.maxpool2d import Maxpool2dAttrs
+from hwflow.ops.group_sum import GroupSumAttrs
 from hwflow.ops.pw import PwAttrs
 from hwflow.ops.rearrange import RearrangeAttrs
-from hwflow.passes.engine_form import EngineForm, engine_form, form_of, is_dense
+from hwflow.passes.engine_form import EngineForm, engine_form, form_of, is_native
 from hwflow.stages.hardware import _check_batches
 from hwflow.stages.options import options
 from tests.engine_graphs import I8, U8, random_mlp
@@ -105,7 +105,7 @@ def test_own_network_of_each_kind(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(Dense(kind, seed=len(kind) + ord(kind[2])).model(), path)
     form = engine_form(passes.lower(ingest.read(path)))
-    assert [n.op for n in form.graph.nodes if n.op != "concat"] == ["dw", "pw", "pw", "pw"]
+    assert {n.op for n in form.graph.nodes} == {"gather_pw"}
     on_model(form, pixels(16, 3), 1)
 
 
@@ -172,47 +172,66 @@ def test_argmax_is_left_to_the_host() -> None:
 
 
 def test_everything_without_a_form_is_listed() -> None:
+    """Tables and their sums have none, accumulators beyond 26 bits neither."""
     b = GraphBuilder("mixed")
-    x = b.input("image", (3, 8, 8), U8)
-    attrs = Conv2dAttrs((3, 3), (1, 1), (1,) * 4, (1, 1), 1, 0, 4, 28, 0, 255, U8)
-    y = b.add("conv", "conv2d", [x], attrs, consts(np.ones((2, 3, 3, 3)), shift=5))
-    y = b.add(
-        "pool",
-        "maxpool2d",
-        [y],
-        Maxpool2dAttrs(kernel=(2, 2), stride=(2, 2), pads=(0,) * 4, dilation=(1, 1)),
-    )
-    graph = b.build([dense(b, "last", y, 4, -128, 127, shift=9)])
-    assert is_dense(graph)
-    words = r"does not run: conv \(conv2d\), pool \(maxpool2d\); use the HLS backend"
-    with pytest.raises(GraphError, match=words):
+    x = b.input("image", (6, 4, 4), IntType(2, False))
+    graph = b.build([b.add("sum", "group_sum", [x], GroupSumAttrs(2))])
+    with pytest.raises(GraphError, match=r"does not run: sum \(group_sum\); use the HLS backend"):
         engine_form(graph)
+    b = GraphBuilder("long")
+    x = b.input("image", (1200, 1, 1), U8)
+    y = b.add("long", "pw", [x], PwAttrs(8, 27, U8), consts(np.full((2, 1200), 127), shift=18))
+    with pytest.raises(GraphError, match=r"long: accumulators of .* use the HLS backend"):
+        engine_form(b.build([y]))
 
 
-def test_scores_beyond_a_byte_are_refused() -> None:
-    b = GraphBuilder("wide")
-    x = b.input("image", (3, 1, 1), IntType(8, False))
-    y = dense(b, "first", x, 300, 0, 1, mul=3, bias=-700, shift=3)
-    graph = b.build([dense(b, "scores", y, 4, -(2**20), 2**20)])
-    with pytest.raises(GraphError, match=r"scores: outputs 0\.\.300 .* HLS backend"):
-        engine_form(graph)
+def test_scores_beyond_a_byte_are_digits() -> None:
+    for reach, count in ((1, 2), (7, 3)):
+        b = GraphBuilder("wide")
+        x = b.input("image", (97, 1, 1), IntType(8, False))
+        rng = np.random.default_rng(reach)
+        weight = rng.integers(-reach, reach + 1, (4, 97, 1, 1))
+        attrs = Conv2dAttrs((1, 1), (1, 1), (0,) * 4, (1, 1), 1, 0, 4, 28, -(2**23), 2**23 - 1,
+                            IntType(24, True))  # fmt: skip
+        graph = b.build([b.add("scores", "conv2d", [x], attrs, consts(weight, bias=-77))])
+        form = engine_form(graph)
+        assert len(form.graph.nodes) == count
+        on_model(form, random_images(graph, 16, reach), reach)
 
 
-def test_many_levels_of_free_scales_are_refused() -> None:
+def test_multipliers_and_many_levels() -> None:
     b = GraphBuilder("levels")
     x = b.input("image", (90, 1, 1), IntType(8, False))
     y = dense(b, "first", x, 4, 0, 100, mul=333, shift=16)
-    y = dense(b, "second", y, 4, 0, 90, mul=331, shift=8)
-    graph = b.build([dense(b, "last", y, 4, -128, 127, shift=3)])
-    with pytest.raises(GraphError, match=r"first: outputs 0\.\.100 .* at most 64 levels"):
-        engine_form(graph)
+    y = dense(b, "second", y, 4, 0, 90, mul=65521, shift=16)
+    graph = b.build([dense(b, "last", y, 4, -128, 127, shift=2)])
+    on_model(engine_form(graph), random_images(graph, 16, 1), 1)
+
+
+@pytest.mark.parametrize("limits", [(0, 15), (-8, 7), (-7, 7), (-3, 200), (1, 14), (-127, 127)])
+@pytest.mark.parametrize("shift", [-1, 0, 3])
+def test_limits_of_every_parity(limits: tuple[int, int], shift: int) -> None:
+    """Sums of one byte, all 256 of them, through limits that clamp below, above, and at ties."""
+    b = GraphBuilder("limits")
+    x = b.input("image", (1, 4, 4), IntType(8, True))
+    attrs = Conv2dAttrs((1, 1), (1, 1), (0,) * 4, (1, 1), 1, 0, 8, 28, *limits, IntType(9, True))
+    for factor in (-5, 1, 3):
+        y = b.add(f"y{factor}", "conv2d", [x], attrs, consts(np.full((1, 1, 1, 1), factor),
+                  bias=3, shift=shift))  # fmt: skip
+    graph = b.build([f"y{factor}" for factor in (-5, 1, 3)])
+    assert y.shape == x.shape
+    images = np.arange(-128, 128).reshape(16, 1, 4, 4)
+    form = engine_form(graph)
+    every = interp.run(form.graph, {"image": form.pack(images)}, keep=True)
+    same_outputs(form, images, every)
 
 
 def test_other_networks_have_no_form() -> None:
     b = GraphBuilder("map")
     x = b.input("image", (3, 16, 16), U8)
     y = b.add("pw", "pw", [x], PwAttrs(4, 26, I8), consts(np.ones((4, 3)), shift=3))
-    assert form_of(b.build([y])) is None
+    graph = b.build([y])
+    assert is_native(graph) and form_of(graph) is None
 
 
 def test_one_frame_takes_one_to_sixteen_images() -> None:
@@ -221,8 +240,10 @@ def test_one_frame_takes_one_to_sixteen_images() -> None:
     images = random_images(graph, 19, 1)
     frames = form.frames(images)
     assert frames.shape[0] == 2 and frames.shape[3] == 16
-    assert np.array_equal(frames[1, :, 0, :3].T.reshape(3, *images.shape[1:]), images[16:])
-    assert not frames[1, :, 0, 3:].any()
+    low = graph.tensors["image"].dtype.lo
+    found = np.moveaxis(frames[1, :, :, :3], 2, 0).reshape(3, *images.shape[1:])
+    assert np.array_equal(found, images[16:] - low)
+    assert not frames[1, :, :, 3:].any()
     with pytest.raises(GraphError, match="17 images"):
         form.pack(images[:17])
     assert form.images == 16
@@ -242,7 +263,7 @@ def test_a_build_simulates_sixteen_images_a_frame(tmp_path: Path) -> None:
     records = build(path, out, "rtl")
     assert records["rtl"].status == records["sim"].status == "done", records
     made = str(records["sim"].made)
-    assert made.startswith("1 frames of 16 images, 4 layers each: 0 mismatches"), made
+    assert made.startswith("1 frames of 16 images, 5 layers each: 0 mismatches"), made
     performance = json.loads((out / "sim" / "result.json").read_text())["performance"]
     assert performance["fps"] == round(16 * 150e6 / performance["cycles_per_frame"], 3)
     form = engine_form(Graph.load(out / "lower" / "graph"))
@@ -272,15 +293,15 @@ def test_outputs_that_differ_are_found(tmp_path: Path) -> None:
 
 
 def test_a_build_says_what_the_engine_does_not_run(tmp_path: Path) -> None:
+    """A layer of more inputs than the engine's stream ring holds."""
     net = Net(np.random.default_rng(3))
-    net.shape = (1, 2, 6, 6)
-    net.x = net.quant(net.x, 2.0**-8, 8, False)
-    net.plain()
+    net.shape = (1, 9000, 1, 1)
+    net.x = net.quant(net.x, 2.0**-8, 2, False)
     net.flatten()
     net.dense(3, last=True)
-    path = tmp_path / "conv.onnx"
-    onnx.save(net.model((1, 2, 6, 6)), path)
+    path = tmp_path / "wide.onnx"
+    onnx.save(net.model((1, 9000, 1, 1)), path)
     records = build(path, tmp_path / "run")
     assert records["rtl"].status == records["sim"].status == "skipped"
-    assert "does not run this network: the engine does not run: " in str(records["rtl"].reason)
+    assert "does not run this network: " in str(records["rtl"].reason)
     assert build(path, tmp_path / "run", "rtl")["rtl"].status == "failed"

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The integer graph as a program for the engine: where planes live, and the stream of words.
 
-*planes* say which stored planes make up each tensor, *schedule* walks the nodes, *encode* writes
-the words of `emit/isa.py`, *trace* compares a simulated frame. docs/engine.md describes the
-machine.
+*planes* say which stored planes make up each tensor, *compile* walks the nodes and *schedule* or
+*words* gives each its memory, *encode* writes the words of `emit/isa.py`, *trace* compares a
+simulated frame. docs/engine.md describes the machine.
 """
 
+from hwflow.emit.engine.compile import compile_graph
 from hwflow.emit.engine.program import ARRAY_MACS, DW_MACS, EngineParams, Program, Step
-from hwflow.emit.engine.schedule import compile_graph
 from hwflow.emit.engine.trace import check_trace
 
 __all__ = [

@@ -33,6 +33,7 @@ from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
 from hwflow.ops.types import int_type
 
+Scales = tuple[np.ndarray, np.ndarray]
 REACH = {"DW": 1, "POOL": 1, "DDW": 7}  # rows above and below the centre
 
 
@@ -45,15 +46,22 @@ class Encoder:
     operations: list[Operation] = field(default_factory=list)
     smap: str = ""  # the tensor that the dilation map holds
 
-    def records(self, node: Node, channels: Sequence[int], dst: Sequence[int]) -> list[int]:
-        """The 64-bit channel records of a convolution."""
+    def records(
+        self, node: Node, channels: Sequence[int], dst: Sequence[int], scales: Scales | None = None
+    ) -> list[int]:
+        """The 64-bit channel records of a convolution. scales: its biases and shifts, if they are
+        not the node's."""
         if node.attrs.acc_bits > ACC_BITS:
             raise GraphError(
                 f"{node.name}: accumulators of {node.attrs.acc_bits} bits; the engine's have "
                 f"{ACC_BITS}. Train with fewer input channels or narrower weights, or use the HLS "
                 "backend"
             )
-        bias, mul, shift = (self.graph.const(node, r) for r in ("bias", "mul", "shift"))
+        if scales is None:
+            bias, mul, shift = (self.graph.const(node, r) for r in ("bias", "mul", "shift"))
+        else:
+            bias, shift = scales
+            mul = np.ones(len(bias), np.int64)
         out = []
         for channel, addr in zip(channels, dst, strict=True):
             if int(mul[channel]) != 1:
@@ -90,12 +98,13 @@ class Encoder:
         macs_per_channel: int,
         smap_base: int | None = None,
         signed: bool,
+        scales: Scales | None = None,
     ) -> None:
         """CONV: `columns` are (plane, tap_i, tap_j, half), weights (channels, columns).
 
         A last tile of few channels becomes an operation of its own that takes two groups at once.
         """
-        wide = int(np.abs(weights).max(initial=0)) > 7
+        wide = int(np.abs(weights.astype(np.int64)).max(initial=0)) > 7
         most = self.params.columns
         per_tile = most // 2 if wide else most
         if isa.HEADER_WORDS + len(columns) + RING_SLACK > self.params.stream_words:
@@ -115,8 +124,9 @@ class Encoder:
                 continue
             some = slice(first, last)
             payload, cycles = self._tiles(
-                node, columns, weights[some], channels[some], dst[some], groups, wide, paired
-            )
+                node, columns, weights[some], channels[some], dst[some], groups, wide, paired,
+                scales,
+            )  # fmt: skip
             tiles = -(-(last - first) // per_tile)
             on_last = last - first - (tiles - 1) * per_tile
             # The field is as wide as the engine needs; a wider array has no program, only counts.
@@ -142,6 +152,7 @@ class Encoder:
     def _tiles(
         self, node: Node, columns: Sequence[tuple[int, int, int, int]], weights: np.ndarray,
         channels: Sequence[int], dst: Sequence[int], groups: int, wide: bool, paired: bool,
+        scales: Scales | None,
     ) -> tuple[bytes, int]:  # fmt: skip
         """Headers and weight words of all tiles, and the cycles they take."""
         bits = 8 if wide else 4
@@ -151,7 +162,7 @@ class Encoder:
         drained = [2 * size if paired else size for size in sizes]
         cycles = sum(TILE_CYCLES + turns * array_cycles(len(columns), count) for count in drained)
         if self.params.columns != isa.TILE_OC:  # no stream is defined for it: only its length
-            self.records(node, channels, dst)
+            self.records(node, channels, dst, scales)
             length = self.params.tile_header_words
             length += len(columns) * self.params.weight_stream_words
             return bytes(len(sizes) * length * isa.WORD_BITS // 8), cycles
@@ -161,13 +172,13 @@ class Encoder:
             spots[index] = plane & 0xFFFF
             for name, value in zip(("tap_i", "tap_j", "half"), taps, strict=True):
                 spots[index] |= np.uint32(value << (fields[name].lsb - fields["plane"].lsb))
-        records = self.records(node, channels, dst)
+        records = self.records(node, channels, dst, scales)
         payload = []
         for start in range(0, len(channels), per_tile):
             tile = records[start : start + per_tile]
             block = weights[start : start + per_tile].astype(np.int64).T & ((1 << bits) - 1)
             if paired:
-                tile += self.records(node, channels, [addr + 1 for addr in dst])
+                tile += self.records(node, channels, [addr + 1 for addr in dst], scales)
                 unused = np.zeros((len(columns), isa.TILE_OC // 2 - block.shape[1]), np.int64)
                 block = np.hstack([block, unused, block])
             tile += [0] * (isa.TILE_OC - len(tile))

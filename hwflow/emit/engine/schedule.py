@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from hwflow.emit import isa
 from hwflow.emit.engine.bands import OUT_TILES, Bands
 from hwflow.emit.engine.chains import (
-    OPCODES,
     Chain,
     Plan,
     aligned,
@@ -25,7 +24,6 @@ from hwflow.emit.engine.chains import (
 )
 from hwflow.emit.engine.encode import Encoder, needed_rows
 from hwflow.emit.engine.first_layer import FirstLayer, pool_behind
-from hwflow.emit.engine.order import arrange
 from hwflow.emit.engine.planes import (
     IN_DDR,
     VIEW_OPS,
@@ -33,11 +31,9 @@ from hwflow.emit.engine.planes import (
     Plane,
     Rotation,
     View,
-    aliases,
-    count_uses,
     stored_outputs,
 )
-from hwflow.emit.engine.program import SMAP_WORDS, EngineParams, Program
+from hwflow.emit.engine.program import SMAP_WORDS
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, Node
 from hwflow.ops.types import int_type
@@ -297,13 +293,13 @@ class Scheduler:
     def relieve(self, loss: float) -> None:
         """Sends the largest map on chip to DDR when its room is worth the transfers.
 
-        Raises _Marked to have the walk begin anew with the map marked.
+        Raises MarkedError to have the walk begin anew with the map marked.
         """
         found = self.live()
         if found:
             name = max(found, key=lambda name: (found[name], name))
             if loss > PRESSURE * 2 * found[name] * 16 / self.encoder.params.bytes_per_cycle:
-                raise _Marked(name)
+                raise MarkedError(name)
 
     def fits(self, chains: list[Chain], x: View, plan: Plan) -> bool:
         """Whether the buffers of a plan find room, and the results."""
@@ -470,7 +466,7 @@ class Scheduler:
         return max(found, key=lambda name: (found[name], name), default=None)
 
 
-class _Marked(ResourceError):
+class MarkedError(ResourceError):
     """The walk begins anew with one more map in DDR."""
 
     def __init__(self, name: str) -> None:
@@ -481,61 +477,3 @@ class _Marked(ResourceError):
 def even(addrs: list[int]) -> bool:
     """Whether planes are evenly spaced, as a transfer needs them."""
     return len({b - a for a, b in itertools.pairwise(addrs)}) <= 1
-
-
-def compile_graph(graph: Graph, params: EngineParams | None = None) -> Program:
-    """The program of a lowered network.
-
-    Raises GraphError for what the engine cannot run (naming the node and the way out) and
-    ResourceError when it does not fit its memories.
-    """
-    params = params or EngineParams()
-    known = ("conv", "pw", *OPCODES, "peaks", *VIEW_OPS)
-    foreign = [f"{n.name} ({n.op})" for n in graph.nodes if n.op not in known]
-    if foreign:
-        raise GraphError(f"the engine does not run: {', '.join(foreign)}; use the HLS backend")
-    apart: frozenset[str] = frozenset()
-    while True:
-        scheduler = Scheduler(
-            graph, Encoder(graph, params), Memory(params.act_words), apart, uses=count_uses(graph)
-        )
-        victim = _walk(scheduler)
-        if victim is None:
-            break
-        LOG.info("%s goes to DDR", victim)
-        apart |= {victim}
-    queues = arrange(scheduler.encoder.operations, params)
-    peaks = [n for n in graph.nodes if n.op == "peaks"]
-    classes = graph.tensors[peaks[0].inputs[0]].shape[0] if peaks else 0
-    heads = [key.removeprefix("output.") for key in graph.meta if key.startswith("output.")]
-    scales = {head: float(graph.meta[f"scale.{head}"]) for head in heads}
-    shape = graph.tensors[graph.inputs[0]].shape
-    return Program(
-        queues.array, queues.lanes, queues.steps, scheduler.memory.peak,
-        (shape[0], shape[1], shape[2]), classes, scales, queues.digest,
-        16 * scheduler.scratch_words, queues.cycles,
-    )  # fmt: skip
-
-
-def _walk(scheduler: Scheduler) -> str | None:
-    """Schedules every node; returns a map that has to go to DDR when there is no room."""
-    graph = scheduler.graph
-    for name in graph.inputs:
-        scheduler.begin(name)
-    for node in graph.nodes:
-        if node.op in VIEW_OPS:
-            view = aliases(graph, node, scheduler.views)
-            if view is not None:
-                scheduler.views[node.output] = view
-            continue
-        try:
-            scheduler.run(node)
-        except _Marked as marked:
-            return marked.name
-        except ResourceError:
-            victim = scheduler.victim(node)
-            if victim is None:
-                raise
-            return victim
-    scheduler.store_outputs()
-    return None
