@@ -41,9 +41,10 @@ class Samples:
         return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of a sample."""
-        return tuple(int(n) for n in self.images.shape[1:])
+        channels, height, width = (int(n) for n in self.images.shape[1:])
+        return channels, height, width
 
 
 def check(spec: str) -> tuple[str, str]:

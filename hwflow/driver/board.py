@@ -16,18 +16,23 @@ except ModuleNotFoundError as error:
         "root, with the Python of that image"
     ) from error
 
-from . import regmap
+from . import classifier, regmap
 from .accelerator import DriverError
+from .classifier import Classifier
 
 REGISTER_BYTES = 256
 POLL_S = 0.0002
 
 
 class BoardRegisters:
-    """The registers as memory of the processor."""
+    """The registers as memory of the processor.
 
-    def __init__(self, base: int) -> None:
+    status, mask: the register, and its bits, that tell of an event.
+    """
+
+    def __init__(self, base: int, status: int = regmap.IRQ_STATUS, mask: int = 0xFFFF_FFFF) -> None:
         self._mmio = MMIO(base, REGISTER_BYTES)
+        self._status, self._mask = status, mask
 
     def read(self, offset: int) -> int:
         """The register's value."""
@@ -40,7 +45,7 @@ class BoardRegisters:
     def wait(self, timeout_s: float) -> bool:
         """Poll for an event; a frame lasts milliseconds, so sleeping in between costs nothing."""
         end = time.monotonic() + timeout_s
-        while not self.read(regmap.IRQ_STATUS):
+        while not self.read(self._status) & self._mask:
             if time.monotonic() > end:
                 return False
             time.sleep(POLL_S)
@@ -79,6 +84,16 @@ def open_board(bitstream: Path, block: str = "engine") -> tuple[BoardRegisters, 
     block: name, or the beginning of it, of the accelerator in the block design. Raises DriverError
     if a file or the block is missing.
     """
+    return BoardRegisters(_load(bitstream, block)), BoardMemory()
+
+
+def open_classifier(bitstream: Path, block: str = "engine") -> Classifier:
+    """The same for a network of tables."""
+    return Classifier(BoardRegisters(_load(bitstream, block), classifier.STATUS, 1))
+
+
+def _load(bitstream: Path, block: str) -> int:
+    """The base address of a block of an overlay that is loaded here."""
     for path in (Path(bitstream), Path(bitstream).with_suffix(".hwh")):
         if not path.is_file():
             raise DriverError(f"{path} does not exist; Vivado makes it: copy it here")
@@ -89,4 +104,4 @@ def open_board(bitstream: Path, block: str = "engine") -> tuple[BoardRegisters, 
             f"{bitstream}: no single block named {block}* among {list(overlay.ip_dict)}; take the "
             ".bit and .hwh that the Vivado project made"
         )
-    return BoardRegisters(int(overlay.ip_dict[found[0]]["phys_addr"])), BoardMemory()
+    return int(overlay.ip_dict[found[0]]["phys_addr"])

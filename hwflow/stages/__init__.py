@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwflow.build import Stage
-from hwflow.stages import deploy, graph, hardware, summary, tools, torch_half
+from hwflow.stages import deploy, graph, hardware, summary, tables, tools, torch_half
 from hwflow.stages.options import BuildOptions
 
-__all__ = ["NAMES", "STAGES", "of"]
+__all__ = ["NAMES", "STAGES", "TABLES", "of"]
 
 
 def _board(options: BuildOptions) -> list[Path]:
@@ -83,9 +83,56 @@ STAGES: tuple[Stage, ...] = (
     Stage("report", summary.report, always=True),
 )
 
+# A network of lookup tables: the same names, other hardware.
+TABLES: tuple[Stage, ...] = (
+    Stage(
+        "data", tables.data, options=("model", "file", "data", "seed", "inputs"),
+        modules=("hwflow.data.samples",), tools=("numpy", "pillow", "scikit-learn"),
+        files=lambda options: [options.inputs] if options.inputs else [], state=tables.data_state,
+    ),
+    Stage(
+        "train", tables.train, needs=("data",),
+        options=("model", "config", "luts", "file", "data", "seed"),
+        modules=("hwflow.models.dtnn", "hwflow.train_tables"), tools=("torch", "brevitas"),
+        files=lambda options: [options.weights] if options.weights else [],
+    ),
+    Stage(
+        "export", tables.export, needs=("data", "train"), options=("file", "seed"),
+        modules=("hwflow.models.dtnn", "hwflow.export_tables"), tools=("torch", "brevitas", "onnx"),
+    ),
+    *(stage for stage in STAGES if stage.name in ("lower", "verify")),
+    Stage(
+        "hls", tables.hls, needs=("data", "export", "lower"), options=("seed", "tiles", "require"),
+        modules=("hwflow.emit.hls", "hwflow.verify"), folders=("hls",), tools=("hls4ml",),
+        programs=("g++",),
+        files=lambda options: [*_board(options), *([options.file] if options.file else [])],
+    ),
+    Stage(
+        "rtl", tables.rtl, needs=("lower",), options=("require",),
+        modules=("hwflow.emit.tables",), folders=("hdl",), files=_board,
+    ),
+    Stage(
+        "sim", tables.sim, needs=("data", "lower", "rtl"), options=("seed",),
+        modules=("hwflow.sim.tables", "hwflow.emit.tables"), folders=("hdl", "sim/models"),
+        tools=("verilator",), programs=("g++",), files=_board,
+    ),
+    Stage(
+        "synth", tables.synth, needs=("data", "lower", "rtl"),
+        modules=("hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run", "hwflow.emit.tables"),
+        folders=("hdl",), tools=("pyosys",), files=_board,
+    ),
+    Stage(
+        "bitstream", tables.bitstream, needs=("rtl", "sim"),
+        options=("model", "config", "require", "allow_negative_slack"),
+        modules=("hwflow.toolchain.vivado", "hwflow.toolchain.nextpnr"),
+        folders=("hdl",), programs=("vivado", "tclsh"), files=_board,
+    ),
+    Stage("report", summary.report, always=True),
+)
+
 NAMES: tuple[str, ...] = tuple(stage.name for stage in STAGES)
 
 
 def of(options: BuildOptions) -> tuple[Stage, ...]:
     """The stages of a build."""
-    return STAGES
+    return TABLES if options.backend == "tables" else STAGES

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 DRIVER = Path(__file__).resolve().parents[1] / "driver"
 # What the board needs of the driver; the rest of the package makes the register map.
-DRIVER_FILES = ("__init__.py", "accelerator.py", "board.py", "decode.py", "regmap.py")
+DRIVER_FILES = (
+    "__init__.py", "accelerator.py", "board.py", "classifier.py", "decode.py", "regmap.py",
+)
 
 
 def driver_files(options: BuildOptions) -> list[Path]:
@@ -30,7 +33,6 @@ def driver_files(options: BuildOptions) -> list[Path]:
 
 def bitstream(ctx: Context) -> Outcome:
     """vivado/ (the project), deploy/, result.json, and NAME.bit with NAME.hwh if Vivado ran."""
-    from hwflow.plan import execute
     from hwflow.toolchain import vivado, yosys
 
     options: BuildOptions = ctx.options
@@ -43,6 +45,20 @@ def bitstream(ctx: Context) -> Outcome:
         return Outcome("", True, board.why_not)
     name = options.name
     project = vivado.project(yosys.sources(), board, yosys.parameters(board), name)
+    return vivado_project(ctx, board, project, name, lambda ran: _deploy(ctx, board, name, ran))
+
+
+def vivado_project(
+    ctx: Context, board: Board, project: Mapping[str, str | bytes], name: str,
+    deploy: Callable[[bool], str],
+) -> Outcome:
+    """Write the project below vivado/, check it, and run Vivado where there is one.
+
+    deploy(whether Vivado ran) makes what the person with the board gets, and says so.
+    """
+    from hwflow.plan import execute
+    from hwflow.toolchain import vivado
+
     for file, content in project.items():
         path = ctx.work / "vivado" / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,12 +74,12 @@ def bitstream(ctx: Context) -> Outcome:
     ran = shutil.which(vivado.PROGRAM) is not None
     if ran:
         _run_vivado(ctx, board, project, name, result)
-    elif "bitstream" in options.require:
+    elif "bitstream" in ctx.options.require:
         raise ToolError(
             "--require bitstream: vivado not found on PATH; install Vivado and put its bin folder "
             "on PATH, or leave --require out"
         )
-    deployed = _deploy(ctx, board, name, ran)
+    deployed = deploy(ran)
     write_json(ctx.work / "result.json", result)
     made = f"Vivado project ({result['check']}){deployed}"
     if ran:
@@ -75,8 +91,24 @@ def bitstream(ctx: Context) -> Outcome:
     return Outcome(way, True, "vivado not found")
 
 
+def bitstream_state(ran: bool) -> str:
+    """What the deploy folder says of its bitstream."""
+    return "made by Vivado" if ran else (
+        "NOT HERE YET: make them with Vivado (vivado -mode batch -source ../vivado/build.tcl) and "
+        "copy them here"
+    )
+
+
+def copy_driver(folder: Path) -> None:
+    """What the board needs of the driver, as folder/driver."""
+    (folder / "driver").mkdir(parents=True)
+    for file in DRIVER_FILES:
+        shutil.copyfile(DRIVER / file, folder / "driver" / file)
+
+
 def _run_vivado(
-    ctx: Context, board: Board, project: dict[str, str | bytes], name: str, result: dict[str, Any]
+    ctx: Context, board: Board, project: Mapping[str, str | bytes], name: str,
+    result: dict[str, Any],
 ) -> None:
     from hwflow.plan import execute
     from hwflow.report.readers import vivado as reports
@@ -127,9 +159,7 @@ def _deploy(ctx: Context, board: Board, name: str, ran: bool) -> str:
         "candidates": frames["candidates0"].tolist(), "boxes": frames["boxes0"].tolist(),
         "scores": frames["scores0"].tolist(), "labels": frames["labels0"].tolist(),
     }
-    (folder / "driver").mkdir(parents=True)
-    for file in DRIVER_FILES:
-        shutil.copyfile(DRIVER / file, folder / "driver" / file)
+    copy_driver(folder)
     for file in ("program.bin", "layout.json"):
         shutil.copyfile(ctx.folder("rtl") / file, folder / file)
     shutil.copyfile(resources.path("hdl") / "shell" / "registers.toml", folder / "registers.toml")
@@ -140,11 +170,7 @@ def _deploy(ctx: Context, board: Board, name: str, ran: bool) -> str:
     if ran:
         for file in (f"{name}.bit", f"{name}.hwh"):
             shutil.copyfile(ctx.work / file, folder / file)
-    state = "made by Vivado" if ran else (
-        "NOT HERE YET: make them with Vivado (vivado -mode batch -source ../vivado/build.tcl) and "
-        "copy them here"
-    )
-    holes = {"name": name, "board": board, "bitstream": state, "cycles": cycles,
+    holes = {"name": name, "board": board, "bitstream": bitstream_state(ran), "cycles": cycles,
              "register_base": f"0x{vivado.REGISTER_BASE:08X}"}
     (folder / "run.py").write_text(render("deploy_run.py.j2", name=name))
     (folder / "README.md").write_text(render("deploy_readme.md.j2", **holes))

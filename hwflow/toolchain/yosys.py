@@ -12,13 +12,13 @@ from hwflow import resources
 from hwflow.boards import Board
 from hwflow.errors import ConfigError, ResourceError, ToolError
 from hwflow.plan import PYTHON, Command, Plan
-from hwflow.report.readers import yosys as cells
+from hwflow.report.readers import yosys as reader
 from hwflow.report.readers.part import resources as resources_of
 from hwflow.report.schema import Resources, Used
 from hwflow.toolchain.render import render
 
 # Families of boards and what their cells take.
-CELLS: Mapping[str, cells.Family] = {"xc7": cells.XC7}
+CELLS: Mapping[str, reader.Family] = {"xc7": reader.XC7}
 
 
 def version() -> str:
@@ -57,8 +57,11 @@ def plan(
     board: Board,
     values: Mapping[str, int],
     timeout_s: float = 1800.0,
+    cells: bool = False,
 ) -> Plan:
     """Synthesis of `top` for a board, and its clock before routing.
+
+    cells: the sources use cells of the chip by name.
 
     Products: stat.json (cell counts), stat.txt, timing.json (timing.Estimate as its command says).
     """
@@ -72,7 +75,7 @@ def plan(
     packed["synth.ys"] = render(
         "synth_xilinx.ys.j2", top=top, part=board.part, family=board.family,
         sources=[f"hdl/{name}" for name in files if name.endswith((".sv", ".v"))],
-        parameters=dict(values), hwflow_version=hwflow.__version__,
+        parameters=dict(values), cells=cells, hwflow_version=hwflow.__version__,
     )
     command = Command(
         (PYTHON, "-m", "hwflow.toolchain.yosys_run", "synth.ys"), "yosys.log",
@@ -87,18 +90,18 @@ def plan(
 
 def count(stat: str, board: Board) -> Resources:
     """Resources out of the text of `stat -json`; a cell nobody knows is an error, never free."""
-    counts, family = cells.cells(stat), CELLS[board.family]
+    counts, family = reader.cells(stat), CELLS[board.family]
     unknown = sorted(counts.keys() - family.known)
     if unknown:
         raise ToolError(
             f"Yosys left cells whose size is not known: {', '.join(unknown)}; add them to "
             "hwflow/report/readers/yosys.py with the sites they take"
         )
-    taken, chip = cells.sites(counts, family), board.resources
+    taken, chip = reader.sites(counts, family), board.resources
     rows: dict[str, Used | None] = {
         name: Used(used=n, available=getattr(chip, name)) for name, n in taken.items()
     }
-    return resources_of(rows, [], cells.KIND, f"Yosys {metadata.version('pyosys')}")
+    return resources_of(rows, [], reader.KIND, f"Yosys {metadata.version('pyosys')}")
 
 
 def check_fits(used: Resources, board: Board) -> None:

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages that a network of lookup tables has of its own: its samples, weights and hardware."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwflow import boards, resources
+from hwflow.build import Context, Outcome
+from hwflow.errors import ConfigError, DataError, VerifyError
+from hwflow.stages.graph import graph_folders
+from hwflow.stages.options import BuildOptions
+from hwflow.stages.torch_half import read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hwflow.boards import Board
+    from hwflow.emit.tables import Options
+    from hwflow.ir import Graph
+
+VECTORS = 16
+TABULAR_LEVELS = 7  # thresholds of a feature; a pixel has one, its top bit
+MOST_BYTES = 1 << 32  # of a test split
+DEPLOYED = 1000  # test samples that go to the board
+FILE_SAMPLES = 100  # of a QONNX file without vectors
+METRIC = "top-1 accuracy"
+TARGETS: Mapping[str, str] = {"xc7": "xilinx", "ecp5": "ecp5", "ice40": "ice40", "gowin": "gowin"}
+STREAM = ("lib/fifo.sv", "tables/tables_axis.sv")
+SHELLS: Mapping[str, tuple[str, ...]] = {"zynq7": ("shell/tables_axil.sv",)}
+
+
+def data(ctx: Context) -> Outcome:
+    """The test split, all of it: test.npz, tiles.npz (images only), provenance.json."""
+    options: BuildOptions = ctx.options
+    if options.file is not None:
+        from hwflow.stages import torch_half
+
+        return torch_half.data(ctx)
+    import numpy as np
+
+    from hwflow.data import default_cache, samples
+
+    ctx.say(f"reading {options.data}")
+    cache = options.cache or default_cache()
+    test = samples.load(options.data, "test", cache)
+    training = samples.load(options.data, "train", cache)
+    np.savez(ctx.work / "test.npz", images=test.images, labels=test.labels)
+    np.savez(ctx.work / "tiles.npz", images=test.images)
+    write_json(
+        ctx.work / "provenance.json",
+        {
+            "spec": options.data, "source": test.source, "sha256": test.sha256,
+            "bytes": test.size, "classes": list(test.classes), "shape": list(test.shape),
+            "train_images": len(training), "test_images": len(test),
+        },
+    )
+    digest = f", sha256 {test.sha256[:12]}..." if test.sha256 else ""
+    shape = "x".join(map(str, test.shape))
+    return Outcome(f"{test.source}, {test.size:,} bytes{digest}; {len(training):,} samples to "
+                   f"train, {len(test):,} to test, {shape}")
+
+
+def data_state(options: BuildOptions) -> dict[str, str]:
+    """What decides the samples beside the option: for a file, its size and time."""
+    from pathlib import Path
+
+    kind, _, argument = options.data.partition(":")
+    path = Path(argument)
+    if kind != "csv" or not path.is_file():
+        return {}
+    state = path.stat()
+    return {f"data {path}": f"{state.st_size} {state.st_mtime_ns}"}
+
+
+def train(ctx: Context) -> Outcome:
+    """Weights: model.safetensors and metrics.json (measured here on the whole test split)."""
+    options: BuildOptions = ctx.options
+    if options.file is not None:
+        return Outcome("", True, "a QONNX file is built: it brings its weights")
+    from hwflow import arrays
+    from hwflow.models import dtnn
+
+    target = ctx.work / "model.safetensors"
+    path = options.weights
+    provenance = read_json(ctx.folder("data") / "provenance.json")
+    if path is None:
+        shutil.copyfile(_train(ctx, provenance), target)
+        made = f"trained here with seed {options.seed}"
+    else:
+        shutil.copyfile(path, target)
+        made = path.name
+    net, meta = dtnn.load_checkpoint(target)
+    classes = net.groups or len(net.layers[-1].wires)
+    if list(net.shape) != provenance["shape"] or classes != len(provenance["classes"]):
+        raise DataError(
+            f"{path or target}: takes samples of {'x'.join(map(str, net.shape))} and tells "
+            f"{classes} classes; {options.data} has {'x'.join(map(str, provenance['shape']))} and "
+            f"{len(provenance['classes'])}; give the checkpoint of a network for it"
+        )
+    ctx.say("measuring on the test split")
+    test = arrays.read(ctx.folder("data") / "test.npz", ("images", "labels"), most_bytes=MOST_BYTES)
+    value = dtnn.accuracy(net, test["images"], test["labels"])
+    write_json(
+        ctx.work / "metrics.json",
+        {
+            "metric": METRIC, "value": value, "float_value": None,
+            "dataset": f"{options.data} test split", "images": len(test["labels"]),
+            "reason": "the tables themselves are trained: there is no float form of the network",
+            "checkpoint": {key: meta[key] for key in ("seed", "seconds", "validation_accuracy")
+                           if key in meta},
+        },
+    )
+    return Outcome(f"{made}: {METRIC} {100 * value:.2f} % of {len(test['labels']):,} test samples")
+
+
+def _train(ctx: Context, provenance: Mapping[str, Any]) -> Path:
+    """Train on the whole training split; an interrupted build goes on where it was."""
+    from hwflow import train_tables as training
+    from hwflow.data import default_cache, samples
+    from hwflow.models import dtnn
+
+    options: BuildOptions = ctx.options
+    cache = options.cache or default_cache()
+    data = samples.load(options.data, "train", cache)
+    levels = TABULAR_LEVELS if data.shape[1:] == (1, 1) else 1
+    classes = len(data.classes)
+    if options.luts is not None:
+        cfg = dtnn.sized(options.luts, data.shape, classes, levels)
+    else:
+        assert options.config is not None  # or there is a budget
+        cfg = dtnn.config(options.config, data.shape, classes, levels)
+    chosen = training.TableTraining(seed=options.seed)
+    folder = ctx.cache / f"train-{options.name}-{options.data.replace('/', '_')}-{options.seed}"
+
+    def show(now: training.Progress) -> None:
+        ctx.say(f"training: {now.phase} {now.step} of {now.steps}, loss {now.loss:.3f}, "
+                f"{now.seconds:,.0f} s")
+
+    ctx.say(f"training {options.name} on {options.data}")
+    return training.train(
+        cfg, data.images, data.labels, folder, cache, chosen, show
+    ).checkpoint
+
+
+def export(ctx: Context) -> Outcome:
+    """model.onnx and vectors.npz."""
+    if not ctx.made("train"):
+        return Outcome("", True, "a QONNX file is built: nothing to export")
+    import logging
+
+    from hwflow import arrays
+    from hwflow.export_tables import export_qonnx, export_vectors
+    from hwflow.models import dtnn
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    net, _ = dtnn.load_checkpoint(ctx.folder("train") / "model.safetensors")
+    network = dtnn.network(net)
+    ctx.say("model.onnx")
+    export_qonnx(network, ctx.work / "model.onnx", net.shape)
+    images = arrays.read(ctx.folder("data") / "tiles.npz", ("images",), most_bytes=MOST_BYTES)
+    export_vectors(network, images["images"][:VECTORS], ctx.work / "vectors.npz")
+    return Outcome("model.onnx, vectors.npz")
+
+
+def hls(ctx: Context) -> Outcome:
+    """C++ of the network and its Vitis project; every layer of every test sample is equal."""
+    from hwflow import interp, verify
+    from hwflow.emit import hls as emit
+    from hwflow.ir import Graph
+
+    graph = Graph.load(graph_folders(ctx)["main"])
+    batch = samples(ctx, graph)
+    ctx.say("writing C++")
+    emit.write(graph, ctx.work, boards.load(ctx.options.board), {graph.inputs[0]: batch[0]})
+    ctx.say("compiling with g++")
+    emit.build(ctx.work)
+    tensors = 0
+    for number, image in enumerate(batch, 1):
+        if number % 500 == 1:
+            ctx.say(f"sample {number:,} of {len(batch):,}")
+        expected = interp.run(graph, {graph.inputs[0]: image}, keep=True)
+        tensors = verify.compare_all(graph, expected, emit.run(ctx.work, image))
+    write_json(
+        ctx.work / "result.json", {"images": len(batch), "tensors": tensors, "mismatches": 0}
+    )
+    return Outcome(f"{len(batch):,} samples, {tensors} layers: 0 mismatches")
+
+
+def samples(ctx: Context, graph: Graph) -> np.ndarray:
+    """All test samples, or the vectors of a file's build."""
+    from hwflow import arrays
+    from hwflow.stages import graph as graphs
+
+    if ctx.options.file is not None:
+        return graphs.images(ctx, graph, FILE_SAMPLES)
+    return arrays.read(
+        ctx.folder("data") / "tiles.npz", ("images",), most_bytes=MOST_BYTES
+    )["images"]
+
+
+def core_options(board: Board) -> Options:
+    """How the core is made for a board's chip."""
+    from hwflow.emit.tables import Options
+
+    return Options(target=TARGETS.get(board.family, "portable"))
+
+
+def rtl(ctx: Context) -> Outcome:
+    """core/: the generated SystemVerilog; core.json: ports, latency, lookup tables of each part."""
+    from hwflow.emit.tables import emit
+    from hwflow.ir import Graph
+
+    options: BuildOptions = ctx.options
+    board = boards.load(options.board)
+    if board.why_not is not None:
+        raise ConfigError(board.why_not)
+    graph = Graph.load(graph_folders(ctx)["main"])
+    design = emit(graph, core_options(board))
+    (ctx.work / "core").mkdir()
+    for name, text in design.files.items():
+        (ctx.work / "core" / name).write_text(text)
+    write_json(
+        ctx.work / "core.json",
+        {
+            "pixels": design.pixels, "classes": design.classes, "latency": design.latency,
+            "luts": design.luts,
+            "parts": {name: dataclasses.asdict(part) for name, part in design.parts.items()},
+        },
+    )
+    parts = ", ".join(f"{name} {part.luts:,}" for name, part in design.parts.items())
+    return Outcome(f"core of {design.luts:,} LUT ({parts}), a sample a clock, latency "
+                   f"{design.latency}")
+
+
+def sim(ctx: Context) -> Outcome:
+    """Every test sample through the emitted core in Verilator, one a clock, then with stalls."""
+    if not ctx.made("rtl"):
+        return Outcome("", True, "there is no core: " + str(ctx.records["rtl"].reason))
+    from importlib import metadata
+
+    from hwflow.emit.tables import emit
+    from hwflow.ir import Graph
+    from hwflow.sim import tables as simulation
+
+    options: BuildOptions = ctx.options
+    board = boards.load(options.board)
+    graph = Graph.load(graph_folders(ctx)["main"])
+    core = core_options(board)
+    design = emit(graph, core)
+    for name, text in design.files.items():
+        if (ctx.folder("rtl") / "core" / name).read_text() != text:
+            raise VerifyError(f"{name} is not what the emitter makes now; build again")
+    batch = samples(ctx, graph)[: simulation.MOST_IMAGES].reshape(-1, design.pixels)
+    totals = {}
+    for what, stall in (("full speed", 0), ("stalls", 77)):
+        ctx.say(f"{len(batch):,} samples in Verilator, {what}")
+        totals[what] = simulation.verify(
+            graph, design, core.target, batch, ctx.work / what.replace(" ", "-"), stall=stall
+        )
+    for folder in ("full-speed", "stalls"):
+        shutil.rmtree(ctx.work / folder)
+    clocks = totals["full speed"]["clocks"]
+    tool = f"Verilator {metadata.version('verilator')}"
+    mhz = board.clock.mhz
+    write_json(
+        ctx.work / "result.json",
+        {
+            "tool": tool, "frames": len(batch), "mismatches": 0, "clocks": totals,
+            "performance": {
+                "kind": "measured in simulation", "tool": tool, "cycles_per_frame": 1,
+                "clock_mhz": mhz, "fps": mhz * 1e6, "macs_per_frame": 0, "mac_utilisation": None,
+                "ddr_bytes_per_frame": 0,
+                "reason": "the core has no multiplier that could be utilised; frames a second are "
+                "those of the core, a serial line or a bus feeds it more slowly",
+            },
+            "layers": [],
+        },
+    )
+    return Outcome(
+        f"{len(batch):,} samples in {clocks:,} clocks and again with stalls: 0 mismatches; "
+        f"{mhz:g} M samples/s at {mhz:g} MHz, latency {design.latency} clocks"
+    )
+
+
+def synth(ctx: Context) -> Outcome:
+    """Yosys' cells of the whole system on a Zynq; on open boards nextpnr's plan synthesises."""
+    from hwflow.plan import execute
+    from hwflow.toolchain import vivado, yosys
+
+    board = boards.load(ctx.options.board)
+    if board.family not in yosys.CELLS:
+        return Outcome("", True, "the stage bitstream synthesises and routes with nextpnr")
+    plan = yosys.plan(sources(ctx, SHELLS["zynq7"]), vivado.TABLES_CORE, board, {}, cells=True)
+    folder = ctx.cache / "yosys"
+    execute(plan, folder)
+    for name in (*plan.products, "synth.ys", "yosys.log"):
+        shutil.copyfile(folder / name, ctx.work / name)
+    used = yosys.count((folder / "stat.json").read_text(), board)
+    write_json(ctx.work / "resources.json", used.model_dump(mode="json"))
+    yosys.check_fits(used, board)
+    core = read_json(ctx.folder("rtl") / "core.json")["luts"]
+    parts = [
+        f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.1f} %)"
+        for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
+    ]
+    return Outcome(f"with the AXI shell: {', '.join(parts)}; the core alone {core:,} LUT")
+
+
+def sources(ctx: Context, shell: tuple[str, ...]) -> dict[str, Path]:
+    """The core, the stream around it and a shell, packages first, by their name below hdl/."""
+    hdl = resources.path("hdl")
+    core = ctx.folder("rtl") / "core"
+    names = sorted((path.name for path in core.glob("*.sv")), key=lambda n: ("_pkg" not in n, n))
+    found = {f"core/{name}": core / name for name in names}
+    return found | {name: hdl / name for name in (*STREAM, *shell)}
+
+
+def bitstream(ctx: Context) -> Outcome:
+    """A Zynq: the Vivado project. An open board: bitstream, clock and utilisation by nextpnr."""
+    board = boards.load(ctx.options.board)
+    if not ctx.made("rtl"):
+        return Outcome("", True, "there is no core: " + str(ctx.records["rtl"].reason))
+    if board.shell == "zynq7":
+        return _vivado(ctx, board)
+    raise ConfigError(f"board {board.name}: no shell for table networks")
+
+
+def _vivado(ctx: Context, board: Board) -> Outcome:
+    from hwflow.stages import deploy
+    from hwflow.toolchain import vivado
+
+    name = ctx.options.name
+    project = vivado.project(sources(ctx, SHELLS["zynq7"]), board, {}, name, vivado.TABLES_CORE)
+    return deploy.vivado_project(ctx, board, project, name, lambda ran: _deploy(ctx, board, ran))
+
+
+def _deploy(ctx: Context, board: Board, ran: bool) -> str:
+    """The folder for the person with the board; '' for a file, which brings no labels."""
+    if not ctx.made("data"):
+        return ""
+    import numpy as np
+
+    from hwflow import arrays
+    from hwflow.ir import Graph
+    from hwflow.sim.tables import reference
+    from hwflow.stages import deploy
+    from hwflow.toolchain import vivado
+    from hwflow.toolchain.render import render
+
+    name, folder = ctx.options.name, ctx.work / "deploy"
+    graph = Graph.load(graph_folders(ctx)["main"])
+    test = arrays.read(ctx.folder("data") / "test.npz", ("images", "labels"), most_bytes=MOST_BYTES)
+    images = test["images"][:DEPLOYED]
+    classes, _ = reference(graph, images.reshape(len(images), -1))
+    deploy.copy_driver(folder)
+    np.savez(folder / "samples.npz", images=images, labels=test["labels"][:DEPLOYED],
+             classes=classes)
+    if ran:
+        for file in (f"{name}.bit", f"{name}.hwh"):
+            shutil.copyfile(ctx.work / file, folder / file)
+    holes = {
+        "name": name, "board": board, "bitstream": deploy.bitstream_state(ran),
+        "register_base": f"0x{vivado.REGISTER_BASE:08X}", "pixels": images[0].size,
+    }
+    (folder / "run.py").write_text(render("deploy_tables_run.py.j2", name=name))
+    (folder / "README.md").write_text(render("deploy_tables_readme.md.j2", **holes))
+    return ", deploy folder"
