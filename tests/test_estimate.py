@@ -117,27 +117,27 @@ def closed_form(step: Step, inputs: int, paired: bool) -> int:
     return cycles + (tile + step.words * group(last) if last else 0) + whole
 
 
-def stretched(cycles: int, step: Step, program: Program) -> set[int]:
-    """1 + 0.2 w**2 times as long beside an array that writes w words a cycle (docs/engine.md).
-
-    Of two that start in the same cycle either may have been placed first.
-    """
-    found = {cycles}
-    for other in program.steps:
-        if other.opcode == "CONV" and other.model_start is not None and other.model_cycles:
-            since = step.model_start - other.model_start
-            if 0 <= since < other.model_cycles:
-                writes = len(other.dst) * other.words / other.model_cycles
-                found = {round(cycles * (1 + 0.2 * writes**2))} | (found if not since else set())
-    return found
+def beside(step: Step, program: Program) -> bool:
+    """Whether the array works at some time while the step runs."""
+    assert step.model_start is not None and step.model_cycles is not None
+    end = step.model_start + step.model_cycles
+    return any(
+        other.opcode == "CONV" and other.model_start is not None and other.model_cycles is not None
+        and other.model_start < end and step.model_start < other.model_start + other.model_cycles
+        for other in program.steps
+    )  # fmt: skip
 
 
 def test_steps_by_the_closed_forms() -> None:
-    """Every 1x1, depthwise and deformable step of a whole network."""
+    """Every 1x1, depthwise and deformable step of a whole network, to a cycle of rounding.
+
+    What runs beside it or a stream that does not keep up can only make it longer.
+    """
     graph = of_shapes("b")
     program = compile_graph(graph, engine_params(PYNQ))
     (lanes,) = numbers("DW, DDW, POOL")
     seen = {"pw": 0, "paired": 0, "dw": 0, "deform_dw": 0}
+    waited = 0
     for step in program.steps:
         op = graph.node(step.node).op if step.opcode in ("CONV", "DW", "DDW") else ""
         if op == "pw":
@@ -145,7 +145,9 @@ def test_steps_by_the_closed_forms() -> None:
             assert inputs == graph.tensors[graph.node(step.node).inputs[0]].shape[0]
             # A few channels alone, or the rest of a layer where it saves more than it costs
             paired = len(step.channels) <= 12 and step.words % 2 == 0
-            assert step.model_cycles == closed_form(step, inputs, paired), step
+            more = step.model_cycles - closed_form(step, inputs, paired)
+            assert more >= -1, step
+            waited += more > 1
             seen["paired" if paired else "pw"] += 1
         elif op in ("dw", "deform_dw"):
             # Channels x words of a row x rows that taps reach; flushed rows; the constant
@@ -158,9 +160,14 @@ def test_steps_by_the_closed_forms() -> None:
             low = max(stride * first - reach, 0)
             high = min(stride * (first + rows - 1) + reach, height - 1)
             exact = len(step.channels) * -(-width // 16) * (high - low + 1) + reach + lanes
-            assert step.model_cycles in stretched(exact, step, program), step
+            assert -1 <= step.model_cycles - exact, step
+            if beside(step, program):
+                assert step.model_cycles <= 1.6 * exact, step
+            else:
+                assert step.model_cycles <= exact + 1, step
             seen[op] += 1
     assert all(count > 2 for count in seen.values()), seen
+    assert waited <= (seen["pw"] + seen["paired"]) // 20
 
 
 def test_queues_do_not_overlap_with_themselves(b: estimate.Estimate) -> None:

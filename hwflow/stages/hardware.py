@@ -37,8 +37,12 @@ def engine_params(board: Board) -> EngineParams:
     from hwflow.emit.engine import EngineParams
 
     size = board.engine_size
+    memory = board.ddr
+    interval = memory.refresh_interval_us * board.clock.mhz
     return EngineParams(
-        size.act_words, size.stream_words, min(board.bytes_per_cycle, 8.0), size.columns
+        size.act_words, size.stream_words, min(board.bytes_per_cycle, 8.0), size.columns,
+        memory.latency_cycles, memory.turnaround_cycles, memory.refresh_cycles / interval,
+        memory.outstanding,
     )
 
 

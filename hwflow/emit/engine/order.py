@@ -16,6 +16,7 @@ import numpy as np
 from hwflow.emit import isa
 from hwflow.emit.engine.operation import DDR_PLACE, Operation
 from hwflow.emit.engine.program import TRANSFER_CYCLES, EngineParams, Step
+from hwflow.emit.engine.timeline import timeline
 from hwflow.errors import ResourceError
 
 # How much the lanes slow down when the array writes a word every cycle, measured on whole frames
@@ -69,7 +70,8 @@ def arrange(operations: Sequence[Operation], params: EngineParams) -> Queues:
             "a smaller input or a board with more activation memory"
         )
     needs = dependencies(operations)
-    orders, starts, ends = _schedule(operations, needs, params)
+    orders = _schedule(operations, needs, params)
+    starts, ends = timeline(operations, needs, orders, params)
     place = {}
     for order in orders.values():
         for position, index in enumerate(order):
@@ -116,11 +118,8 @@ def _plain_step(tag: int, opcode: str, queue: str) -> Step:
 
 def _schedule(
     operations: Sequence[Operation], needs: Sequence[np.ndarray], params: EngineParams
-) -> tuple[dict[str, list[int]], list[int], list[int]]:
-    """The order within each queue: again and again the operation that can start first.
-
-    Also returns when each operation starts and when it is completed.
-    """
+) -> dict[str, list[int]]:
+    """The order within each queue: again and again the operation that can start first."""
     missing = [len(before) for before in needs]
     after: list[list[int]] = [[] for _ in operations]
     for index, before in enumerate(needs):
@@ -128,7 +127,7 @@ def _schedule(
             after[earlier].append(index)
     ready = {i: 0 for i, count in enumerate(missing) if not count}  # -> earliest start
     free = dict.fromkeys(isa.QUEUES, 0)
-    starts, ends = [0] * len(operations), [0] * len(operations)
+    ends = [0] * len(operations)
     orders: dict[str, list[int]] = {queue: [] for queue in isa.QUEUES}
     for _ in operations:
         start, index = min((max(t, free[operations[i].queue]), i) for i, t in ready.items())
@@ -137,14 +136,13 @@ def _schedule(
         beside = None
         if op.queue != "array" and orders["array"] and free["array"] > start:
             beside = operations[orders["array"][-1]]
-        starts[index] = start
         ends[index] = free[op.queue] = start + _cycles(op, start, beside, params)
         orders[op.queue].append(index)
         for later in after[index]:
             missing[later] -= 1
             if not missing[later]:
                 ready[later] = max(ends[earlier] for earlier in needs[later])
-    return orders, starts, ends
+    return orders
 
 
 def _cycles(op: Operation, start: int, beside: Operation | None, params: EngineParams) -> int:

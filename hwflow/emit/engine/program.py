@@ -13,7 +13,7 @@ DW_MACS = 9 * isa.LANES  # multiplications a cycle in the depthwise lanes
 CONV_CYCLES = 48  # filling and draining the pipeline, once an operation
 TILE_CYCLES = 15  # its header, and the ring moving on
 LANE_CYCLES = 40
-PEAK_CYCLES = 5500  # what is counted, clearing, ties: about, by the photograph
+PEAK_CYCLES = 3000  # what is counted, clearing, ties: about, by the photograph
 TRANSFER_CYCLES = 70  # until the first word of a LOAD or STORE moves
 RING_SLACK = 32  # words of the ring that a tile must leave free
 SMAP_WORDS = 1024  # words of the dilation map
@@ -28,6 +28,11 @@ class EngineParams:
     stream_words: int = 4096  # ring of the array's stream, words of 16 bytes
     bytes_per_cycle: float = 7.0  # of the DDR, for the order of the operations
     columns: int = isa.TILE_OC  # of the array; with another number only the counts are right
+    # The DDR as sim/models/ddr.sv has it, for the cycle model alone
+    latency_cycles: int = 40
+    turn_cycles: int = 10
+    refresh_share: float = 40 / 1170
+    outstanding: int = 8  # bursts each way
 
     @property
     def array_macs(self) -> int:
