@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of classifiers made of lookup tables (docs/dtnn-training.md): wires and contents.
+
+Binary six-input tables in one or two layers with summed votes are trained by coordinate descent on
+the hard network (hwflow/training_tables/descent.py), then by minibatches straight through it. All
+other networks (nodes that compute, wider codes, more layers, root codes) are trained by torch
+(hwflow/training_tables/gradient.py). What a step draws depends on the seed and the step alone, so
+that an interrupted run goes on as if it had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwflow import __version__
+from hwflow.errors import ConfigError, DataError
+from hwflow.models import dtnn
+from hwflow.models.dtnn import DtnnConfig, Layer, Tables
+from hwflow.training_tables import descent
+from hwflow.training_tables.kernels import CELLS, NumpyKernels, Stack, Warp
+from hwflow.training_tables.kernels import load as load_kernels
+
+LOG = logging.getLogger(__name__)
+
+RESUME = "resume.safetensors"
+CHECKPOINT = "dtnn.safetensors"
+RARE = 0.005  # a bit that is set, or not set, less often is no wire to begin with
+SWEEP, EPOCH, COPY, START = range(4)  # what a random generator is for
+
+
+@dataclass(frozen=True)
+class TableTraining:
+    """All that decides a run; None is chosen from the configuration and the data.
+
+    seed. sweeps: of coordinate descent, each over `copies` distorted copies of the samples.
+    judged: samples that judge wires. margins: what a moved wire must gain, first and last sweep.
+    memory: of earlier sweeps' sums, first and last. temperature: votes per nat. contents: mean size
+    of the contents that minibatches start with. epochs, batch, rate, betas: of the minibatches
+    (Adam, the rate falls as a cosine). warp: distortions. lut_weight: loss a LUT must save, nats a
+    sample. validation: share of the samples, the last ones, that are not trained with but measured
+    at the end. distil: weight of a float teacher's classes in the targets, teacher_epochs: its
+    training. threads of torch.
+    """
+
+    seed: int = 0
+    sweeps: int = 30
+    copies: int = 1
+    judged: int | None = None
+    margins: tuple[float, float] = (0.002, 0.02)
+    memory: tuple[float, float] = (0.5, 0.9)
+    temperature: float | None = None
+    contents: float = 0.3
+    epochs: int = 40
+    batch: int = 256
+    rate: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    warp: Warp | None = None
+    lut_weight: float = 0.0
+    validation: float = 0.0
+    distil: float = 0.0
+    teacher_epochs: int = 4
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed}: give 0 or more")
+        if self.batch < descent.BLOCK or self.batch % descent.BLOCK:
+            raise ConfigError(f"batch {self.batch}: give a multiple of {descent.BLOCK}")
+        if min(self.sweeps, self.epochs) < 0 or self.copies < 1:
+            raise ConfigError(f"{self.sweeps} sweeps of {self.copies} copies, {self.epochs} epochs:"
+                              " give none or more of each, and a copy")
+        if not (0 <= self.validation < 1 and 0 <= self.distil <= 1):
+            raise ConfigError(f"validation {self.validation} and distil {self.distil} are shares: "
+                              "give 0 to 1")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Sent to the callback. phase: "sweep" or "epoch"; moved: wires that moved in a sweep."""
+
+    phase: str
+    step: int
+    steps: int
+    loss: float
+    moved: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """checkpoint: the file written. train and validation accuracy, 0 to 1 (None: none held back).
+
+    estimate: LUT6 by dtnn.cost. seconds: of training.
+    """
+
+    checkpoint: Path
+    net: Tables
+    train_accuracy: float
+    validation_accuracy: float | None
+    estimate: int
+    seconds: float
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def train(
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, out: Path, cache: Path,
+    options: TableTraining | None = None, progress: ProgressCallback | None = None,
+) -> TrainResult:  # fmt: skip
+    """Train a network on images uint8 (N, C, H, W) with labels int64 (N,); go on with what is left
+    if `out` holds an interrupted run of the same options.
+
+    Writes out/dtnn.safetensors. cache: folder for compiled kernels. Raises DataError where samples
+    and configuration do not agree.
+    """
+    options = options or TableTraining()
+    _check_samples(cfg, images, labels)
+    held = round(len(images) * options.validation)
+    kept = len(images) - held
+    if kept < descent.BLOCK:
+        raise DataError(f"{kept} samples to train with: give {descent.BLOCK} or more")
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    thresholds = encoder(cfg, images[:kept])
+    if binary(cfg):
+        net = _tables(cfg, images[:kept], labels[:kept], thresholds, out, cache, options, progress)
+    else:
+        from hwflow.training_tables import gradient
+
+        net = gradient.train(cfg, images[:kept], labels[:kept], thresholds, cache, options,
+                             progress)  # fmt: skip
+    seconds = time.monotonic() - start
+    seen = min(kept, 10_000)
+    train_accuracy = dtnn.accuracy(net, images[:seen], labels[:seen])
+    found = dtnn.accuracy(net, images[kept:], labels[kept:]) if held else None
+    meta = {
+        "config": dtnn.describe(cfg), "options": _plain(options), "seed": options.seed,
+        "train_accuracy": train_accuracy, "validation_accuracy": found,
+        "validation_samples": held, "seconds": round(seconds, 1), "version": __version__,
+    }
+    dtnn.save_checkpoint(net, out / CHECKPOINT, meta)
+    (out / RESUME).unlink(missing_ok=True)
+    return TrainResult(out / CHECKPOINT, net, train_accuracy, found, dtnn.cost(cfg), seconds)
+
+
+def binary(cfg: DtnnConfig) -> bool:
+    """Whether coordinate descent can train it."""
+    return (cfg.node, cfg.head, cfg.inputs) == ("lookup", "sum", dtnn.TABLE_INPUTS) and (
+        len(cfg.widths) <= 2 and set(cfg.bits) == {1}
+    )
+
+
+def encoder(cfg: DtnnConfig, images: np.ndarray) -> np.ndarray:
+    """Thresholds int64 (F, levels): the top bit, or quantiles of what a feature is in the samples.
+
+    A value that fills more than its share (the black of most pixels) is one quantile only.
+    """
+    flat = images.reshape(len(images), -1)
+    if cfg.levels == 1:
+        return np.full((flat.shape[1], 1), dtnn.TOP_BIT, np.int64)
+    out = np.empty((flat.shape[1], cfg.levels), np.int64)
+    places = np.arange(1, cfg.levels + 1) / (cfg.levels + 1)
+    for feature, values in enumerate(flat.T):
+        above = values[values > values.min()]
+        crowded = len(above) < len(values) * cfg.levels / (cfg.levels + 1)
+        among = above if crowded and len(above) else values
+        out[feature] = np.maximum(1, np.ceil(np.quantile(among, places))).astype(np.int64)
+    return np.sort(out, axis=1)
+
+
+def patches(shape: tuple[int, int, int], levels: int, count: int, seed: int) -> np.ndarray:
+    """For structured wiring: which encoder bits each node may read, uint8 (count, levels * F).
+
+    Each has a window of a quarter of the image's sides (at least three pixels) of its own.
+    """
+    planes, height, width = shape
+    rng = np.random.default_rng([seed, START, 1])
+    allowed = np.zeros((count, levels, planes, height, width), np.uint8)
+    tall, wide = min(height, max(3, height // 4)), min(width, max(3, width // 4))
+    tops = rng.integers(0, height - tall + 1, count)
+    lefts = rng.integers(0, width - wide + 1, count)
+    for node, (top, left) in enumerate(zip(tops, lefts, strict=True)):
+        allowed[node, :, :, top : top + tall, left : left + wide] = 1
+    return allowed.reshape(count, -1)
+
+
+def _check_samples(cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray) -> None:
+    if images.dtype != np.uint8 or images.shape[1:] != cfg.shape:
+        raise DataError(f"images {images.dtype} {images.shape} for a dtnn of {cfg.shape}: give "
+                        f"uint8 (N, {', '.join(map(str, cfg.shape))})")
+    if labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= cfg.classes:
+        raise DataError(f"labels {labels.shape} of {labels.min()}..{labels.max()} for "
+                        f"{len(images)} images of {cfg.classes} classes")
+
+
+def _plain(options: TableTraining) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(options)))  # type: ignore[no-any-return]
+
+
+def default_warp(shape: tuple[int, int, int]) -> Warp:
+    """Distortions for images of this size; none for rows of a table."""
+    small = min(shape[1:])
+    if small < 4:
+        return Warp(0, 0, 0, 0, 0, 0)
+    return Warp(shift=1.5 * small / 28)
+
+
+class Copies:
+    """Distorted copies of the samples: encoder bits as columns, and targets."""
+
+    def __init__(
+        self, kernels: NumpyKernels, images: np.ndarray, labels: np.ndarray, classes: int,
+        thresholds: np.ndarray, options: TableTraining, teacher: Callable[[np.ndarray], np.ndarray]
+        | None,
+    ) -> None:  # fmt: skip
+        self.kernels, self.labels, self.classes = kernels, labels, classes
+        self.images = np.ascontiguousarray(images)
+        self.thresholds, self.options, self.teacher = thresholds, options, teacher
+        self.warp = options.warp or default_warp(images.shape[1:])
+
+    def draw(self, step: int, times: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bits uint8 (P, n) and targets float32 (classes, n), shuffled; n a multiple of BLOCK."""
+        rng = np.random.default_rng([self.options.seed, COPY, step])
+        count = len(self.images)
+        order = np.concatenate([rng.permutation(count) for _ in range(times)])
+        order = order[: len(order) // descent.BLOCK * descent.BLOCK]
+        picked = self.images[order]
+        if self.warp.share > 0:
+            picked = self.kernels.augment(
+                self.images, order, self.warp, int(rng.integers(1 << 60))
+            )
+        flat = picked.reshape(len(order), -1)
+        bits = [np.ascontiguousarray((flat >= row).T) for row in self.thresholds.T]
+        q: np.ndarray = np.zeros((self.classes, len(order)), np.float32)
+        q[self.labels[order], np.arange(len(order))] = 1
+        if self.teacher is not None:
+            weight = np.float32(self.options.distil)
+            q = (1 - weight) * q + weight * self.teacher(picked).T
+        return np.concatenate(bits).view(np.uint8), np.ascontiguousarray(q, np.float32)
+
+
+def _tables(
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, out: Path,
+    cache: Path, options: TableTraining, progress: ProgressCallback | None,
+) -> Tables:  # fmt: skip
+    kernels = load_kernels(cache)
+    teacher = None
+    if options.distil:
+        from hwflow.training_tables import gradient
+
+        teacher = gradient.teacher(images, labels, cfg.classes, options)
+    copies = Copies(kernels, images, labels, cfg.classes, thresholds, options, teacher)
+    leaves, roots = (0, *cfg.widths)[-2:]
+    first = leaves or roots
+    allowed = None
+    if cfg.wiring == "patches":
+        allowed = patches(cfg.shape, cfg.levels, first, options.seed)
+    identity = _identity(cfg, options, images, labels, kernels)
+    state = _resume(out, identity)
+    if state is None:
+        flat = images.reshape(len(images), -1)
+        often = np.concatenate([(flat >= row).mean(axis=0) for row in thresholds.T])
+        worth = np.flatnonzero((often > RARE) & (often < 1 - RARE))
+        rng = np.random.default_rng([options.seed, START])
+        if not len(worth):
+            raise DataError("no element of the images changes: there is nothing to learn from")
+        done, stack = 0, descent.begin(worth, leaves, roots, rng, allowed)
+    else:
+        done, stack = state
+    votes = options.temperature or descent.temperature(roots, cfg.classes)
+    fee = None
+    if options.lut_weight:
+        wire = (thresholds % 256 == 0) | (thresholds == dtnn.TOP_BIT)
+        fee = np.where(wire, 0, options.lut_weight).T.ravel()
+    total = options.sweeps + options.epochs
+    start = time.monotonic()
+    for step in range(done, total):
+        moved = 0
+        if step < options.sweeps:
+            loss, moved = _sweep(kernels, stack, copies, cfg, options, step, votes, fee, allowed)
+            if step == options.sweeps - 1:
+                _soften(stack, options.contents)
+        else:
+            at = step - options.sweeps
+            if step == 0:
+                _soften(stack, options.contents)
+            x, q = copies.draw(step, 1)
+            batch = min(options.batch, x.shape[1])
+            rates = (_cosine(options.rate, at, options.epochs),
+                     _cosine(options.rate, at + 1, options.epochs))  # fmt: skip
+            loss = kernels.epoch(x, stack, q, 1 / votes, batch, rates, at * (x.shape[1] // batch),
+                                 options.betas)  # fmt: skip
+        _save(out, identity, step + 1, stack)
+        if progress is not None:
+            phase = "sweep" if step < options.sweeps else "epoch"
+            progress(Progress(phase, step + 1, total, loss, moved, time.monotonic() - start))
+    layers = [Layer(stack.leaf_wires, stack.leaf_tables.astype(np.int16))] if leaves else []
+    layers.append(Layer(stack.root_wires, stack.root_tables.astype(np.int16)))
+    return Tables(cfg.shape, thresholds, tuple(layers), cfg.classes)
+
+
+def _soften(stack: Stack, to: float) -> None:
+    stack.root_values[:] = descent.normalised(stack.root_values, to)
+    if len(stack.leaf_values):
+        stack.leaf_values[:] = descent.normalised(stack.leaf_values, to)
+
+
+def _cosine(rate: float, step: int, steps: int) -> float:
+    return rate * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _sweep(
+    kernels: NumpyKernels, stack: Stack, copies: Copies, cfg: DtnnConfig, options: TableTraining,
+    step: int, votes: float, fee: np.ndarray | None, allowed: np.ndarray | None,
+) -> tuple[float, int]:  # fmt: skip
+    """One sweep: the loss after it on its own samples, wires that moved."""
+    part = step / max(1, options.sweeps - 1)
+    x, q = copies.draw(step, options.copies if step > 2 else 1)
+    (m0, m1), (r0, r1) = options.margins, options.memory
+    how = descent.SweepOptions(
+        rewire=0.0 if cfg.wiring == "random" else min(1.0, 2 * (1 - part)),
+        margin=m0 * (m1 / m0) ** part if m0 else m1 * part, memory=r0 + (r1 - r0) * part,
+        samples=options.judged, allowed=allowed,
+        bit_cost=None if fee is None else (fee * x.shape[1]).astype(np.float32),
+    )  # fmt: skip
+    work = descent.Descent(kernels, stack, x, q, votes)
+    moved = work.sweep(how, np.random.default_rng([options.seed, SWEEP, step]))
+    return work.loss(), moved
+
+
+# --- an interrupted run -------------------------------------------------------------------------
+
+
+def _identity(
+    cfg: DtnnConfig, options: TableTraining, images: np.ndarray, labels: np.ndarray,
+    kernels: NumpyKernels,
+) -> str:  # fmt: skip
+    body = json.dumps([dtnn.describe(cfg), _plain(options), kernels.name, len(images)])
+    digest = hashlib.sha256(body.encode())
+    digest.update(images.tobytes())
+    digest.update(labels.tobytes())
+    return digest.hexdigest()
+
+
+def _save(out: Path, identity: str, done: int, stack: Stack) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {f.name: np.ascontiguousarray(getattr(stack, f.name))
+              for f in dataclasses.fields(Stack)}  # fmt: skip
+    made = out / f".{RESUME}"
+    save_file(arrays, made, metadata={"identity": identity, "done": str(done)})
+    made.replace(out / RESUME)
+
+
+def _resume(out: Path, identity: str) -> tuple[int, Stack] | None:
+    """Steps done and their stack, if the folder holds an interrupted run of this identity."""
+    from safetensors import SafetensorError, safe_open
+
+    path = out / RESUME
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            meta = file.metadata() or {}
+            if meta.get("identity") != identity:
+                LOG.warning("%s is of a run with other options or data: training starts anew", path)
+                return None
+            arrays = {f.name: file.get_tensor(f.name) for f in dataclasses.fields(Stack)}
+            stack = Stack(**{name: np.array(a, order="C") for name, a in arrays.items()})
+            if stack.root_values.shape[1] != CELLS:
+                raise DataError(f"{path}: is damaged; delete it")
+            return int(meta["done"]), stack
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it to start anew") from error
