@@ -147,5 +147,5 @@ def test_sources_must_exist(tmp_path: Path) -> None:
 
 def test_open_hole_is_an_error() -> None:
     with pytest.raises(ToolError, match="'family' is undefined"):
-        render("synth_xilinx.ys.j2", top="t", part="p", sources=[], parameters={},
+        render("synth_xilinx.ys.j2", top="t", part="p", sources=[], parameters={}, cells=False,
                hwflow_version="0")
