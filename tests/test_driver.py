@@ -113,8 +113,8 @@ def test_driver_runs_alone_on_a_board(tmp_path: Path) -> None:
 
 def test_only_numpy_and_pynq_are_imported() -> None:
     for path in FOLDER.glob("*.py"):
-        if path.name == "registers.py":  # prints the map; stays at home
         if path.name in ("registers.py", "uart.py"):  # they run at home: the map, a serial line
+            continue
         for line in path.read_text().splitlines():
             assert not re.match(r"\s*(from|import)\s+hwflow", line), f"{path}: {line}"
 
