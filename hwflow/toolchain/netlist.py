@@ -21,6 +21,7 @@ from hwflow.errors import ToolError, VerifyError
 Bit = int | str  # the number of a net, or "0", "1", "x"
 REGISTERS = {"FDRE": "R", "FDCE": "CLR", "FDSE": "S", "FDPE": "PRE"}  # and the pin that resets
 SETS = ("FDSE", "FDPE")
+TABLES = frozenset(f"LUT{n}" for n in range(1, 7))
 WIRES = {"BUFG": ("I", "O"), "IBUF": ("I", "O"), "OBUF": ("I", "O")}
 SHIFTS = ("SRL16E", "SRLC32E")
 MOST_CELLS = 5_000_000
@@ -164,7 +165,7 @@ class _Run:
             if cell is None:
                 raise VerifyError(f"{self.netlist.top}: nothing drives net {last}; the netlist "
                                   "has an undriven net")
-            missing = [one for one in _read(cell) if one not in self.nets]
+            missing = [one for one in self.needs(cell) if one not in self.nets]
             if not missing:
                 self.compute(cell)
                 open_cells.discard(cell.name)
@@ -178,6 +179,26 @@ class _Run:
                 open_cells.add(cell.name)
                 waiting += missing
         return self.nets[bit]
+
+    def needs(self, cell: Cell) -> list[Bit]:
+        """What decides the outputs of a cell: of a table not what held inputs leave without effect.
+
+        So the way back from a register to itself, for when it is not enabled, is no loop.
+        """
+        bits = _read(cell)
+        if cell.kind not in TABLES:
+            return bits
+        init = self.restricted(cell, bits)
+        return [bit for place, bit in enumerate(bits) if _depends(init, place, len(bits))]
+
+    def restricted(self, cell: Cell, bits: list[Bit]) -> int:
+        """A table's contents, those at addresses that held inputs rule out replaced by others."""
+        init = _number(cell, "INIT")
+        for place, bit in enumerate(bits):
+            net = self.nets.get(bit)
+            if net is not None and net.stage is None:
+                init = _fixed(init, place, len(bits), bool(net.packed[0] & 128))
+        return init
 
     def common(self, name: str, nets: Iterable[Net]) -> int | None:
         """The one stage of all nets that are not held."""
@@ -213,10 +234,17 @@ class _Run:
             self.nets[out] = Net(value, self.common(f"{cell.kind} {cell.name}", nets))
 
     def table(self, cell: Cell) -> None:
-        nets = [self.nets[bit] for bit in _read(cell)]
+        bits = _read(cell)
+        if cell.kind in TABLES:
+            free = Net(self.low, None)  # where the table does not depend on the input
+            needs = set(self.needs(cell))
+            nets = [self.nets[bit] if bit in needs else free for bit in bits]
+            init = self.restricted(cell, bits)
+        else:
+            nets = [self.nets[bit] for bit in bits]
+            init = _number(cell, "INIT")
         stage = self.common(f"{cell.kind} {cell.name}", nets)
         inputs = [net.packed for net in nets]
-        init = _number(cell, "INIT")
         if cell.kind == "LUT6_2":
             for pin, width in (("O6", 6), ("O5", 5)):
                 for bit in cell.pins.get(pin, ()):
@@ -311,6 +339,23 @@ def _number(cell: Cell, name: str) -> int:
         raise VerifyError(f"{cell.kind} {cell.name} has no parameter {name} of bits") from error
 
 
+def _column(place: int, width: int) -> int:
+    """The contents of a table of `width` inputs that repeats its input `place`."""
+    size, half = 1 << width, 1 << place
+    return sum(((1 << half) - 1) << at for at in range(half, size, 2 * half))
+
+
+def _fixed(init: int, place: int, width: int, value: bool) -> int:
+    """A table's contents as they are with one input fixed, for both values of that input."""
+    column, half = _column(place, width), 1 << place
+    kept = init & column if value else init & ~column
+    return kept | (kept >> half if value else kept << half)
+
+
+def _depends(init: int, place: int, width: int) -> bool:
+    return _fixed(init, place, width, False) != _fixed(init, place, width, True)
+
+
 def _bus(cell: Cell, pin: str, place: int) -> Bit:
     bits = cell.pins.get(pin, ())
     return bits[place] if place < len(bits) else "0"
@@ -321,7 +366,7 @@ def _read(cell: Cell) -> list[Bit]:
     kind = cell.kind
     if kind == "LUT6_2":
         return [cell.pin(f"I{n}") for n in range(6)]
-    if kind in {f"LUT{n}" for n in range(1, 7)}:
+    if kind in TABLES:
         return [cell.pin(f"I{n}") for n in range(int(kind[3:]))]
     if kind in REGISTERS:
         return [cell.pin("D"), cell.pin("CE"), cell.pin(REGISTERS[kind])]
