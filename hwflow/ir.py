@@ -56,8 +56,9 @@ class Graph:
 
     `meta` holds facts about the origin: "scale.<tensor>" (the real value of 1), "zero.<tensor>"
     (the integer of 0.0 where that is not 0), "chain.<tensor>" (how accumulators become reals),
-    "onnx.<tensor>" (name of its counterpart in the QONNX file), "output.<head>" (the tensor a head
-    ends in; then "scale.<head>" is its scale). Two graphs are the same when digest() is.
+    "onnx.<tensor>" (name of its counterpart in the QONNX file), "channels.<tensor>" (which of the
+    counterpart's channels are left, where some are gone), "output.<head>" (the tensor a head ends
+    in; then "scale.<head>" is its scale). Two graphs are the same when digest() is.
     """
 
     name: str
@@ -245,7 +246,7 @@ def make_graph(
 def _meta_alive(key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, float | str]) -> bool:
     """Facts about a tensor live as long as it; "output.<head>" makes <head> an alias that stays."""
     kind, _, name = key.partition(".")
-    facts = ("scale", "zero", "chain", "onnx")
+    facts = ("scale", "zero", "chain", "onnx", "channels")
     return kind not in facts or name in tensors or f"output.{name}" in meta
 
 

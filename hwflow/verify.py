@@ -80,13 +80,17 @@ def compare_all(
 
 @dataclass(frozen=True)
 class Pair:
-    """A tensor of the graph and its counterpart in a file: integers on a grid, or a chain."""
+    """A tensor of the graph and its counterpart in a file: integers on a grid, or a chain.
+
+    `channels` are those of the counterpart that the tensor has, where it has not all of them.
+    """
 
     tensor: str
     other: str
     scale: float
     zero: int = 0
     chain: Chain | None = None
+    channels: tuple[int, ...] | None = None
 
 
 def reals(graph: Graph, tensor: str, integers: np.ndarray) -> np.ndarray:
@@ -183,7 +187,9 @@ def _counterparts(graph: Graph) -> list[Pair]:
             pairs.append(Pair(name, str(other), 1.0, chain=chain))
         elif f"scale.{name}" in graph.meta:
             scale, zero = graph.meta[f"scale.{name}"], graph.meta.get(f"zero.{name}", 0)
-            pairs.append(Pair(name, str(other), float(scale), int(zero)))
+            text = graph.meta.get(f"channels.{name}")
+            channels = None if text is None else tuple(int(n) for n in str(text).split())
+            pairs.append(Pair(name, str(other), float(scale), int(zero), channels=channels))
     if not pairs:
         raise GraphError("this graph has no counterparts in a QONNX file; lower one to get them")
     return pairs
@@ -192,6 +198,8 @@ def _counterparts(graph: Graph) -> list[Pair]:
 def _compare_real(real: np.ndarray, integer: np.ndarray, pair: Pair) -> int:
     """Compare a float tensor (1, ...) with an integer one; the number of values."""
     real = np.asarray(real)
+    if pair.channels is not None:
+        real = real[:, list(pair.channels)]
     real = real.reshape(integer.shape) if real.size == integer.size else real[0]
     if pair.chain is not None:
         compare(real, pair.chain(integer), pair.tensor)

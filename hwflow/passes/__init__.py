@@ -19,6 +19,7 @@ from hwflow.passes.moves import (
     recognise_rearrangements,
 )
 from hwflow.passes.structure import drop_idempotent_quantisers, recognise_shuffles
+from hwflow.passes.table_forms import simplify_tables
 from hwflow.passes.tables import recognise_thresholds
 from hwflow.passes.upsampling import pw_before_upsample
 
@@ -34,6 +35,7 @@ LOWER: tuple[tuple[Pass, str], ...] = (
     (flatten_into_dense, "quant"),
     (leave_reals, "integer"),
     (recognise_thresholds, "integer"),
+    (simplify_tables, "integer"),
     (pw_before_upsample, "integer"),
     (append_peaks, "integer"),
 )
