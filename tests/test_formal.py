@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -61,13 +61,25 @@ SEQUENCER = Proof(
     "sequencer_proof", ("engine/isa_pkg.sv", "engine/engine_pkg.sv", "engine/seq_pkg.sv",
                         "lib/delay.sv", "engine/sequencer.sv"), 8, 50,
 )
+RING_PORT = Proof("ring_port_proof", ("engine/ring_port.sv",), 4, 40)
+DMA_READ = Proof(
+    "dma_read_proof", ("lib/fifo.sv", "engine/burst_split.sv", "engine/dma_read.sv"), 6, 24
+)
+DMA_WRITE = Proof(
+    "dma_write_proof", ("lib/fifo.sv", "engine/burst_split.sv", "engine/dma_write.sv"), 6, 24
+)
+SEQUENCER_LANES = replace(SEQUENCER, parameters={"QUEUE": 1})
 PROOFS = {
     "sequencer": SEQUENCER,
+    "sequencer_lanes": SEQUENCER_LANES,
     "fifo": FIFO,
     "write_queue": WRITE_QUEUE,
     "stream_ring": STREAM_RING,
     "burst_split": BURST_SPLIT,
     "burst_split_1d": BURST_SPLIT_1D,
+    "ring_port": RING_PORT,
+    "dma_read": DMA_READ,
+    "dma_write": DMA_WRITE,
 }
 
 SCRIPT = """\
@@ -154,6 +166,10 @@ MUTATIONS = {
     "burst_split_1d": (BURST_SPLIT_1D, ("run_end_q <= left_q <= WORDS_W'(to_boundary)",
                                         "run_end_q <= left_q < WORDS_W'(to_boundary)")),
     "sequencer": (SEQUENCER, ("&& token_q\n", "\n")),
+    "sequencer_lanes": (SEQUENCER_LANES, ("&& token_q\n", "\n")),
+    "ring_port": (RING_PORT, ("(rst || pop_d || ring_pop)", "(rst || pop_d)")),
+    "dma_read": (DMA_READ, ("!arvalid_q && owner_ready && !stop", "owner_ready && !stop")),
+    "dma_write": (DMA_WRITE, (" && (flight_q != FLIGHT_W'(OUTSTANDING))", "")),
 }
 FAST_MUTATIONS = ("fifo", "sequencer")
 
