@@ -43,7 +43,7 @@ def page_digest(ctx: Context, content: schema.Report) -> str:
     parts = [json.dumps(dump, sort_keys=True)]
     folder = Path(hwflow.__file__).parent / "report"
     files = sorted(source_files(("hwflow.report.page",))) + sorted(folder.glob("templates/*"))
-    files += [ctx.folder("sim") / "frames.npz"] if ctx.made("sim") else []
+    files += [path for path in [ctx.folder("sim") / "frames.npz"] if path.is_file()]
     for path in files:
         parts.append(hashlib.sha256(path.read_bytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -52,7 +52,7 @@ def page_digest(ctx: Context, content: schema.Report) -> str:
 def extras(ctx: Context) -> dict[str, Any]:
     """What the page shows beside the report: photographs, boxes, details of the stages."""
     shown: dict[str, Any] = {"made": {r.name: r.made for r in ctx.records.values() if r.made}}
-    if ctx.made("sim"):
+    if ctx.made("sim") and (ctx.folder("sim") / "frames.npz").is_file():
         from hwflow.report import photographs
 
         shown["frames"] = photographs.read(ctx.run, annotated=ctx.options.file is None)
@@ -74,7 +74,7 @@ def collect(ctx: Context) -> schema.Report:
     return schema.Report(
         schema_=1,
         model=str(options.file) if options.file else options.model,
-        config=options.config,
+        config=options.size,
         board=options.board,
         data=_data(ctx),
         hwflow_version=hwflow.__version__,
