@@ -1,6 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emission of networks of lookup tables: integer graph -> SystemVerilog, and what it costs."""
 
-from hwflow.emit.tables.core import Design, Options, Part, emit, estimate
+from hwflow.emit.tables.core import Design, Options, Part, emit, estimate, tree_problems
+from hwflow.emit.tables.cost import Width, luts_for, most_tables
 
-__all__ = ["Design", "Options", "Part", "emit", "estimate"]
+__all__ = [
+    "Design",
+    "Options",
+    "Part",
+    "Width",
+    "emit",
+    "estimate",
+    "luts_for",
+    "most_tables",
+    "tree_problems",
+]

@@ -139,6 +139,7 @@ def _chains(counts: Counts) -> Iterator[tuple[Chain, Counts]]:
 
 
 SEVEN = (Element("six", 6),)
+LARGE = (12, 8)
 
 
 @functools.lru_cache(maxsize=256)
@@ -147,11 +148,17 @@ def plan(counts: Counts) -> tuple[Chain, ...]:
 
     len(counts) must be the width of the sum: what is carried beyond it is known to be 0.
     """
+    plans = [_search(counts, large) for large in LARGE]
+    return min(plans, key=lambda chains: (sum(c.luts for c in chains), len(chains)))
+
+
+def _search(counts: Counts, large: int) -> tuple[Chain, ...]:
+    """A plan; ranks of more than `large` bits are made smaller before anything is searched."""
     begun: list[Chain] = []
     heap = list(counts)
     for rank in range(len(heap)):
         # seven bits to three waste nothing; the search begins where the heap is small
-        while heap[rank] > 12 and rank + 2 < len(heap):
+        while heap[rank] > large and rank + 2 < len(heap):
             heap[rank] -= 6
             heap[rank + 1] += 1
             heap[rank + 2] += 1

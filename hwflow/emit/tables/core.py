@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,11 @@ from hwflow.ops.types import int_type
 
 CORE = "tables_core"
 PACKAGE = "tables_pkg"
+TREE_CELLS = frozenset(
+    {*(f"LUT{n}" for n in range(1, 7)), "LUT6_2", "INV", "MUXF7", "MUXF8", "FDRE", "LUT4", "PFUMX",
+     "L6MUX21", "TRELLIS_FF", "SB_LUT4", "SB_DFFE", "MUX2_LUT5", "MUX2_LUT6", "MUX2_LUT7",
+     "MUX2_LUT8", "DFFE", "$scopeinfo"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,12 @@ def emit(graph: Graph, options: Options | None = None) -> Design:
     files = {f"{PACKAGE}.sv": _package(sizes)}
     wanted = [x >> 1 for x in (*made.class_bits, *(x for s in made.scores for x in s))]
     parts = write.borders(made.cells, wanted)
+    registers = frozenset(c.q for c in made.cells if isinstance(c, Register))
     for name, (cells, ins, outs) in parts.items():
         if not ins:
             raise ConfigError(f"part {name} of '{graph.name}' reads nothing: it is constant")
         module = f"tables_{name}"
-        files[f"{module}.sv"] = _file(write.part_module(module, cells, ins, outs, to))
+        files[f"{module}.sv"] = _file(write.part_module(module, cells, ins, outs, to, registers))
     files[f"{CORE}.sv"] = _file(_core(made, parts, pixels * kind.bits, to.name))
     return Design(
         top=CORE, files=files, pixels=pixels, pixel_bits=kind.bits, classes=classes,
@@ -117,6 +125,22 @@ def estimate(graph: Graph, options: Options | None = None) -> Mapping[str, Part]
         name: counted([c for c in made.cells if c.part == name])
         for name in made.parts if any(c.part == name for c in made.cells)
     }
+
+
+def tree_problems(stat: str) -> list[str]:
+    """What is not a table, a wide multiplexer or a flip-flop between encoder and head, one line a
+    kind of cell; none for a right design.
+
+    stat: the text of Yosys' `stat -json` of a synthesis that kept the hierarchy.
+    """
+    problems = []
+    for module, found in json.loads(stat)["modules"].items():
+        if not re.fullmatch(r"\\?tables_layer\d+", module):
+            continue
+        for kind, count in found["num_cells_by_type"].items():
+            if kind not in TREE_CELLS:
+                problems.append(f"{module}: {count} {kind}")
+    return problems
 
 
 def counted(cells: Sequence[Cell]) -> Part:
@@ -224,4 +248,4 @@ def _core(
     return "\n".join(line for line in text if line.strip())
 
 
-__all__ = ["Design", "Join", "Options", "Part", "Register", "counted", "emit", "estimate"]
+__all__ = ["Design", "Options", "Part", "counted", "emit", "estimate", "tree_problems"]

@@ -117,11 +117,11 @@ def _chain(
             if len(lits) == 6 and lits[5] & 1:
                 lits[5] = 2 * builder.positive(lits[5])
             # the parity of all but the last is the data: it is the last where all are even
-            half = _ones(len(lits) - 1) >> 1
-            select, even = builder.dual(
-                lits, _ones(len(lits)) & 1 == 1, _ones(len(lits) - 1)[np.arange(32) % len(half)] & 1 == 1
-            )
-            first, second = builder.dual(lits[:-1], half == 1, half == 2)
+            rest = _ones(len(lits) - 1)
+            # with six inputs the lower output does not see the last one, with five it may
+            lower = rest if len(lits) == 6 else np.tile(rest, 2)
+            select, even = builder.dual(lits, _ones(len(lits)) & 1 == 1, lower & 1 == 1)
+            first, second = builder.dual(lits[:-1], rest >> 1 == 1, rest >> 1 == 2)
             selects += [select, first]
             data += [even, second]
         elif e.kind == "three":

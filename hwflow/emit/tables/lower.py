@@ -172,7 +172,11 @@ def _tables(builder: Builder, graph: Graph, node: Node, x: Sequence[Bits]) -> li
                 x[before[c].ravel()[place]][b]
                 for c, b in zip(channels[n], bits[n], strict=True)
             ]
-            result.append(tuple(builder.function(address, f) for f in functions))
+            code = [builder.function(address, f) for f in functions[:-1]]
+            if out.signed:  # heads read the sign inverted; a net of its own it then is
+                result.append((*code, builder.function(address, ~functions[-1]) ^ 1))
+            else:
+                result.append((*code, builder.function(address, functions[-1])))
     return result
 
 

@@ -149,9 +149,13 @@ def _carry(cell: Carry, name: Name, unused: Callable[[], str]) -> str:
 
 
 def part_module(
-    module: str, cells: Sequence[Cell], inputs: Sequence[int], outputs: Sequence[int], to: Target
+    module: str, cells: Sequence[Cell], inputs: Sequence[int], outputs: Sequence[int], to: Target,
+    registers: frozenset[int] = frozenset(),
 ) -> str:
-    """One module: x is the nets `inputs`, y the nets `outputs`, net of item 0 in bit 0."""
+    """One module: x is the nets `inputs`, y the nets `outputs`, net of item 0 in bit 0.
+
+    registers: nets of all parts that flip-flops drive.
+    """
     place = {n: f"x[{i}]" for i, n in enumerate(inputs)}
     place |= {n: f"y[{i}]" for i, n in enumerate(outputs)}
     place[0] = "1'b0"
@@ -162,7 +166,6 @@ def part_module(
     own = [n for c in cells for n in makes(c) if n not in place]
     lines, moves = [], []
     spare = 0
-    registered = {c.q for c in cells if isinstance(c, Register)}
 
     def unused() -> str:
         nonlocal spare
@@ -178,12 +181,12 @@ def part_module(
             lines.append(_join(cell, name, to))
         elif isinstance(cell, Carry):
             lines.append(_carry(cell, name, unused))
-        elif cell.d in registered and to.register:
+        elif cell.d in registers and to.register:
             lines.append(to.register(cell, name))
         else:
             moves.append(f"      {name(cell.q)} <= {name(cell.d)};")
     text = [f"module {module} ("]
-    if registered:
+    if has_registers(cells):
         text += ["    input  wire logic clk,", "    input  wire logic en,"]
     text += [
         f"    input  wire logic [{len(inputs) - 1}:0] x,",
