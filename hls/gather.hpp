@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // gather: every byte of the output comes from a place the compiler knows: rearrange, resize, and
-// upsampling by factors that are no powers of two. A parameter word holds two byte addresses.
+// upsampling by factors that are no powers of two; patches. A parameter word holds two byte addresses.
+// NOWHERE stands for 0, outside of the map.
 #pragma once
 
 #include "layer.hpp"
 #include "memory.hpp"
 
 namespace hwflow {
+
+constexpr std::uint32_t NOWHERE = 0xffffffff;
 
 template <class E>
 void gather(const word_t* params, word_t* acts, const Layer& layer) {
@@ -28,7 +31,9 @@ gather_rows:
         const std::uint32_t from =
             static_cast<std::uint32_t>(params[layer.weights + index / 2] >> (32 * (index % 2)));
         index++;
-        const ap_uint<8> byte = lane(acts[from / 8], static_cast<int>(from % 8));
+        const bool inside = from != NOWHERE;
+        const word_t all = acts[inside ? from / 8 : 0];
+        const ap_uint<8> byte = inside ? lane(all, static_cast<int>(from % 8)) : ap_uint<8>(0);
         word |= static_cast<word_t>(byte.to_uint()) << (8 * p);
       }
       acts[layer.out + r * pitch + t] = word;

@@ -21,6 +21,7 @@ from hwflow.ops.concat import ConcatAttrs
 from hwflow.ops.group_sum import GroupSumAttrs
 from hwflow.ops.maxpool import MaxpoolAttrs
 from hwflow.ops.maxpool2d import Maxpool2dAttrs
+from hwflow.ops.patches import PatchesAttrs
 from hwflow.ops.peaks import PeaksAttrs
 from hwflow.ops.rearrange import RearrangeAttrs
 from hwflow.ops.residual import ResidualAttrs, proven_bits
@@ -311,8 +312,12 @@ def gather_case(b: Cases) -> None:
     """Rearrangements, resizing by lists, and upsampling by any factor, of 8 bits and more."""
     x = b.map(b.pick(1, 2, 4, 8), b.pick(U8, I8, IntType(14, True)))
     c, h, w = x.shape
-    kind = b.pick("flatten", "transpose", "depth", "resize", "upsample")
-    if kind == "upsample":
+    kind = b.pick("flatten", "transpose", "depth", "resize", "upsample", "patches")
+    if kind == "patches":
+        window = any_window(b, x)
+        if window is not None:
+            b.add(f"patches{b.count}", "patches", [x], PatchesAttrs(**window))
+    elif kind == "upsample":
         b.add(f"gather{b.count}", "upsample", [x], UpsampleAttrs(b.pick(3, 5)))
     elif kind == "resize":
         lists = {"rows": b.rng.integers(0, h, b.pick(1, 5, 9)), "columns": b.rng.integers(0, w, 11)}

@@ -10,14 +10,24 @@ import torch
 from onnx import TensorProto, helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
+from torch import nn
 
 from hwflow import ingest, interp, passes, verify
+from hwflow.emit import hls
 from hwflow.errors import ConfigError, GraphError
 from hwflow.export_tables import export_qonnx, export_vectors
 from hwflow.ir import Graph, IntType
-from hwflow.models.tables import Code, TableNetwork
+from hwflow.models.tables import (
+    Code,
+    GroupSum,
+    LookupNode,
+    TableConv,
+    TableLayer,
+    TableNetwork,
+    Thresholds,
+)
 from hwflow.passes.table_forms import simplify_tables
-from tests.table_models import make_network
+from tests.table_models import make_network, make_node
 
 torch.set_num_threads(1)
 
@@ -110,7 +120,7 @@ def part(model: ModelWrapper, source: str, target: str) -> ModelWrapper:
     return ModelWrapper(helper.make_model(graph, opset_imports=opsets, ir_version=9))
 
 
-@pytest.mark.parametrize("name", ["lookup-signed", "affine2x3", "polynomial", "mlp", "thermometer"])
+@pytest.mark.parametrize("name", ["lookup-signed", "affine2x3", "mlp", "thermometer"])
 def test_every_table_is_the_files_node_at_every_address(
     name: str, files: dict[str, tuple[TableNetwork, Path, Graph]]
 ) -> None:
@@ -174,6 +184,42 @@ def test_export_refuses(tmp_path: Path) -> None:
         export_qonnx(net, tmp_path / "x.onnx", SHAPE)
     with pytest.raises(ConfigError, match="channels, height, width"):
         export_qonnx(net, tmp_path / "x.onnx", (5, 5))
+
+
+def test_convolutions_of_tables(tmp_path: Path) -> None:
+    """Windows with strides and pads, a pool of codes, a flatten, tables over all of it."""
+    torch.manual_seed(0)
+    code, signed = Code(2), Code(2, True)
+    first = LookupNode(torch.rand(6, 64) * 3, 3, code, code)
+    last = LookupNode(torch.rand(10, 64), 3, signed, Code(1))
+    layers = [
+        TableConv(torch.randint(0, 18, (6, 3)), first, 2, (3, 3), pad=(1, 1)),
+        nn.MaxPool2d(2),
+        TableConv(
+            torch.randint(0, 24, (8, 3)), make_node("affine", 8, 3, code, signed), 6, (2, 2),
+            (2, 1), (0, 1),
+        ),
+        nn.Flatten(),
+        TableLayer(torch.randint(0, 64, (10, 3)), last),
+    ]  # fmt: skip
+    encoder = Thresholds(torch.rand(2, 3) * 256)
+    net = TableNetwork(encoder, layers, GroupSum(5), flat=False).eval()
+    path = tmp_path / "conv.onnx"
+    export_qonnx(net, path, (2, 8, 6))
+    graph = passes.lower(ingest.read(path))
+    ops = [n.op for n in graph.nodes]
+    assert ops == ["threshold", "patches", "tables", "maxpool", "patches", "tables", "rearrange",
+                   "tables", "group_sum", "argmax"]  # fmt: skip
+    shown = np.random.default_rng(0).integers(0, 256, (8, 2, 8, 6), dtype=np.uint8)
+    assert verify.against_qonnx(graph, path, shown)["mismatches"] == 0
+    with torch.no_grad():
+        scores = net(torch.from_numpy(shown.astype(np.float32)) / 256).numpy()
+    found = interp.run_many(graph, {"image": shown})[graph.outputs[0]]
+    assert np.array_equal(found.reshape(8, 5), scores)
+    hls.write(graph, tmp_path / "hls")
+    hls.build(tmp_path / "hls")
+    for name, array in hls.run_many(tmp_path / "hls", shown).items():
+        assert np.array_equal(array, interp.run_many(graph, {"image": shown})[name])
 
 
 # --- files of others ---------------------------------------------------------------------------

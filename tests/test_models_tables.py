@@ -19,6 +19,7 @@ from hwflow.models.tables import (
     LookupNode,
     MlpNode,
     PolynomialNode,
+    TableConv,
     TableLayer,
     TableNetwork,
     Thresholds,
@@ -233,6 +234,36 @@ def test_networks_train(kind: str) -> None:
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] - 0.3
     assert net(x).shape == (128, 10)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [((1, 1), (1, 1), (0, 0)), ((3, 2), (2, 1), (1, 0))]
+)
+def test_sliding_nodes_look_at_their_windows(
+    kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(1)
+    taps = 3 * kernel[0] * kernel[1]
+    wires = rng.integers(0, taps, (4, 2))
+    values = rng.integers(0, 4, (4, 16))
+    node = LookupNode(torch.tensor(values), 2, Code(2), Code(2))
+    layer = TableConv(torch.tensor(wires), node, 3, kernel, stride, pad)
+    codes = rng.integers(0, 4, (2, 3, 6, 5))
+    with torch.no_grad():
+        found = layer(torch.tensor(codes).float()).numpy()
+        freeze(layer)
+        assert np.array_equal(layer(torch.tensor(codes).float()).numpy(), found)
+    for b, n, y, x in np.ndindex(found.shape):
+        address = 0
+        for place, wire in enumerate(wires[n]):
+            c, tap = divmod(int(wire), kernel[0] * kernel[1])
+            i, j = divmod(tap, kernel[1])
+            row, column = y * stride[0] + i - pad[0], x * stride[1] + j - pad[1]
+            inside = 0 <= row < 6 and 0 <= column < 5
+            address += (int(codes[b, c, row, column]) if inside else 0) << (2 * place)
+        assert found[b, n, y, x] == values[n, address]
+    with pytest.raises(ConfigError, match="no tap"):
+        TableConv(torch.full((4, 2), taps), node, 3, kernel)
 
 
 def test_group_sum_sums_neighbours() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hwflow.errors import GraphError
 from hwflow.ops import OPS
 from hwflow.ops.group_sum import GroupSumAttrs
+from hwflow.ops.patches import PatchesAttrs
 from hwflow.ops.tables import TablesAttrs
 from hwflow.ops.types import IntType, Tensor
 from tests.test_ops_import import run
@@ -65,6 +66,46 @@ def test_group_sum_is_reduce_sum(
     if made.dtype.bits > 1 + signed:
         less = IntType(made.dtype.bits - 1, signed)
         assert low < less.lo or high > less.hi
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    SEEDS, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3),
+    st.integers(1, 2), st.integers(1, 2), st.lists(st.integers(0, 2), min_size=4, max_size=4),
+)
+def test_patches_are_a_convolution_with_zeros_and_ones(
+    seed: int, channels: int, height: int, width: int, step: int, aside: int, apart: int,
+    pads: list[int],
+) -> None:
+    rng = np.random.default_rng(seed)
+    kind = IntType(4, True)
+    x = rng.integers(kind.lo, kind.hi + 1, (channels, 7, 6))
+    attrs = PatchesAttrs((height, width), (step, aside), tuple(pads), (apart, 3 - apart))
+    made = OPS["patches"].infer((Tensor("x", x.shape, kind),), attrs, {})
+    weight = np.zeros((channels, height, width, 1, height, width), np.float32)
+    for i, j in np.ndindex(height, width):
+        weight[:, i, j, 0, i, j] = 1
+    expected = run(
+        "Conv", [x[None].astype(np.float32), weight.reshape(-1, 1, height, width)],
+        group=channels, strides=[step, aside], pads=pads, dilations=[apart, 3 - apart],
+    )[0]
+    found = OPS["patches"].golden((x,), attrs, {})
+    assert np.array_equal(found, expected)
+    assert (made.shape, made.dtype) == (expected.shape, kind)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "words"),
+    [
+        (PatchesAttrs((5, 1), (1, 1), (0, 0, 0, 0), (1, 1)), "does not fit"),
+        (PatchesAttrs((0, 1), (1, 1), (0, 0, 0, 0), (1, 1)), "too small"),
+        (PatchesAttrs((1, 1), (1, 0), (0, 0, 0, 0), (1, 1)), "too small"),
+        (PatchesAttrs((1, 1), (1, 1), (0, -1, 0, 0), (1, 1)), "too small"),
+    ],
+)
+def test_patches_refuse(attrs: PatchesAttrs, words: str) -> None:
+    with pytest.raises(GraphError, match=words):
+        OPS["patches"].infer((Tensor("x", (2, 4, 4), IntType(2, False)),), attrs, {})
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ OC_PAR = 16  # output channels of the multiply array, as hls/memory.hpp
 BANKS = 4
 LAYER_WORDS = 48
 LEVELS = 256  # thresholds of a channel, as hls/threshold.hpp
+NOWHERE = (1 << 32) - 1  # the byte address of 0, as hls/gather.hpp
 PLACE_BITS = 15  # of a coordinate in a candidate's key, as hls/peaks.hpp
 
 OPCODES = {
@@ -581,16 +582,17 @@ def _gather(compiler: _Compiler, node: Node) -> dict[str, int]:
     view, shape = compiler.views[node.inputs[0]], compiler.graph.tensors[node.inputs[0]].shape
     compiler.fit(node, "words of a row", words_of(compiler.graph.tensors[node.output].shape[2]),
                  compiler.shape.out_words, "out_words")  # fmt: skip
-    flat = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
-    order = OPS[node.op].golden((flat,), node.attrs, compiler.graph.consts(node))
-    c, y, x = np.unravel_index(order, shape)
+    flat = np.arange(1, 1 + int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    order = OPS[node.op].golden((flat,), node.attrs, compiler.graph.consts(node))  # 0: outside
+    c, y, x = np.unravel_index(np.maximum(order - 1, 0), shape)
     planes = np.array(view.planes, np.int64)
     rows = [
         8 * (planes[c * view.bytes + b] + y * view.pitch + x // PIX_PAR) + x % PIX_PAR
         for b in range(view.bytes)
     ]
-    table = np.stack(rows, axis=1).ravel()
-    if table.max() >= 1 << 32:
+    found = [np.where(order > 0, row, NOWHERE) for row in rows]
+    table = np.stack(found, axis=1).ravel()
+    if max(int(row.max()) for row in rows) >= NOWHERE:
         raise ResourceError(f"node '{node.name}' ({node.op}): its input lies beyond 4 GiB")
     padded = np.zeros(table.size + table.size % 2, "<u4")
     padded[: table.size] = table
@@ -632,7 +634,7 @@ def _peaks(compiler: _Compiler, node: Node) -> dict[str, int]:
     }  # fmt: skip
 
 
-_GATHERED = ("rearrange", "resize", "upsample")
+_GATHERED = ("rearrange", "resize", "upsample", "patches")
 _Movement = Callable[[Node, Sequence[View]], View]
 _Encoder = Callable[[_Compiler, Node], dict[str, int]]
 _MOVEMENTS: Mapping[str, _Movement] = {

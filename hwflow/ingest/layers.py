@@ -17,6 +17,7 @@ from hwflow.ops.divide import DivideAttrs
 from hwflow.ops.maxpool import MaxpoolAttrs
 from hwflow.ops.maxpool2d import Maxpool2dAttrs
 from hwflow.ops.multiply import MultiplyAttrs
+from hwflow.ops.patches import PatchesAttrs
 from hwflow.ops.real_add import RealAddAttrs
 from hwflow.ops.real_avgpool import RealAvgpoolAttrs
 from hwflow.ops.real_conv import RealConvAttrs
@@ -134,7 +135,34 @@ def _plain(kernel: Pair, stride: Pair, pads: Pads, dilation: Pair) -> bool:
     return alike and dilation == (1, 1) and pads[0] < kernel[0]
 
 
+def is_patches(reader: Reader, node: NodeProto) -> bool:
+    """Whether a Conv only puts the taps of its window side by side: a depthwise one without bias
+    whose float weights are 1 at tap i % taps of output i and 0 elsewhere."""
+    if node.op_type != "Conv" or len(node.input) != 2:
+        return False
+    weight = reader.constants.get(node.input[1])
+    if weight is None or weight.ndim != 4 or weight.dtype.kind != "f":
+        return False
+    taps, groups = weight.shape[2] * weight.shape[3], int(attributes_of(node).get("group", 1))
+    if weight.shape[:2] != (groups * taps, 1):
+        return False
+    return np.array_equal(weight.reshape(groups, taps, taps), np.stack([np.eye(taps)] * groups))
+
+
+def _build_patches(reader: Reader, node: NodeProto) -> None:
+    a, weight = attributes_of(node), reader.constants[node.input[1]]
+    kernel, source = _pair(weight.shape[2:]), reader.source(node.input[0])
+    if source.shape[0] * kernel[0] * kernel[1] != weight.shape[0]:
+        raise GraphError(f"weight of shape {weight.shape} for {source.shape[0]} channels")
+    stride, dilation = _pair(a.get("strides", [1, 1])), _pair(a.get("dilations", [1, 1]))
+    attrs = PatchesAttrs(kernel, stride, padding(a, source.shape, kernel), dilation)
+    add_node(reader, node, "patches", layer_name(node), node.input[:1], attrs)
+
+
 def _build_conv(reader: Reader, node: NodeProto) -> None:
+    if is_patches(reader, node):
+        _build_patches(reader, node)
+        return
     a = attributes_of(node)
     weight, scale, bits = _weights(reader, node, node.input[1], 0)
     if weight.ndim != 4:

@@ -16,6 +16,7 @@ import onnx
 from onnx import NodeProto
 
 from hwflow.ingest.fold import shapes
+from hwflow.ingest.layers import is_patches
 from hwflow.ingest.layout import MOVES as PLAIN_MOVES
 from hwflow.ingest.reader import MALFORMED, Reader, attributes_of, layer_name, malformed
 
@@ -137,6 +138,7 @@ def _carrying(
     for node in reader.nodes:
         data = [i for i in node.input if i and i not in constant]
         moved = node.op_type in (*PLAIN_MOVES, "Identity") and not _special(reader, node)
+        moved = moved or is_patches(reader, node)
         ranks = all(len(known.get(o, ())) in (2, 4) for o in node.output)
         quantises = node.op_type in QUANTISERS and node.input[0] not in constant
         if quantises or (moved and ranks and data and all(i in carrying for i in data)):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
+from hwflow.ingest.layers import is_patches
 from hwflow.ingest.reader import (
     MALFORMED,
     Reader,
@@ -292,10 +293,11 @@ def _weight_problems(
 def _check_conv(
     reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
 ) -> list[str]:
+    window = _check_window(reader, node, attributes, quantised)
+    if is_patches(reader, node):
+        return window
     bias = node.input[2] if len(node.input) > 2 else ""
-    return _weight_problems(reader, node.input[1], bias, quantised, False) + _check_window(
-        reader, node, attributes, quantised
-    )
+    return _weight_problems(reader, node.input[1], bias, quantised, False) + window
 
 
 def _check_deform(

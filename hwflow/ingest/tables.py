@@ -27,7 +27,7 @@ BIPOLAR = IntType(2, True)
 IR_VERSION = 10
 # Ops behind which a tensor carries the codes it carried before.
 _MOVES = ("slice", "concat", "shuffle", "upsample", "maxpool", "maxpool2d", "resize", "rearrange",
-          "reshape", "transpose")  # fmt: skip
+          "reshape", "transpose", "patches")  # fmt: skip
 
 
 def build_stretch(reader: Reader, stretch: Stretch) -> None:

@@ -505,6 +505,59 @@ class TableLayer(nn.Module):
         return self.node(children.reshape(x.shape[0], count, inputs, *x.shape[2:]))
 
 
+class TableConv(nn.Module):
+    """Nodes that slide over a map: N nodes, each with k children in a window of the channels.
+
+    wires int64 (N, k): children are taps, numbered (c * kh + i) * kw + j for tap (i, j) of channel
+    c. Outside of the map the codes are 0.
+    """
+
+    def __init__(
+        self, wires: Tensor, node: nn.Module, channels: int, kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1), pad: tuple[int, int] = (0, 0),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        taps = channels * kernel[0] * kernel[1]
+        if wires.numel() and not 0 <= int(wires.min()) <= int(wires.max()) < taps:
+            raise ConfigError(f"a wire is no tap 0..{taps - 1}")
+        self.layer = TableLayer(wires, node)
+        self.kernel, self.stride, self.pad = kernel, stride, pad
+        self.code, self.inputs = node.code, channels
+        self.fixed: Tensor | None = None
+
+    @property
+    def node(self) -> nn.Module:
+        """The node function."""
+        return self.layer.node
+
+    @property
+    def channels(self) -> int:
+        """Channels of the output."""
+        return self.layer.channels
+
+    def scale(self) -> Tensor:
+        """The real value of code 1."""
+        return self.layer.scale()
+
+    def freeze(self) -> None:
+        """Take patches by a convolution with weights 0 and 1, for the export."""
+        count = self.kernel[0] * self.kernel[1]
+        self.fixed = torch.eye(count).repeat(self.inputs, 1).reshape(-1, 1, *self.kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> codes (B, N, H', W')."""
+        if self.fixed is not None:
+            patches = F.conv2d(x, self.fixed, None, self.stride, self.pad, 1, self.inputs)
+        else:
+            rows = F.unfold(x, self.kernel, 1, self.pad, self.stride)
+            sides = [
+                (n + 2 * p - k) // s + 1
+                for n, p, k, s in zip(x.shape[2:], self.pad, self.kernel, self.stride, strict=True)
+            ]
+            patches = rows.reshape(*rows.shape[:2], *sides)
+        return self.layer(patches)
+
+
 class GroupSum(nn.Module):
     """Sums of equally many consecutive channels: the head that counts votes."""
 
@@ -577,5 +630,5 @@ def _check_lookup(place: int, node: LookupNode, before: nn.Module) -> None:
 def freeze(model: nn.Module) -> None:
     """Turn batch norms, thresholds and contents into constants; eval mode stays the same."""
     for module in model.modules():
-        if isinstance(module, ArithmeticNode | LookupNode | Thresholds):
+        if isinstance(module, ArithmeticNode | LookupNode | TableConv | Thresholds):
             module.freeze()

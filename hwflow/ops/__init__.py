@@ -21,6 +21,7 @@ from hwflow.ops import (
     maxpool2d,
     multiply,
     multithreshold,
+    patches,
     peaks,
     pw,
     quant,
@@ -63,6 +64,7 @@ _ALL = (
     # both levels
     maxpool.OP,
     maxpool2d.OP,
+    patches.OP,
     argmax.OP,
     rearrange.OP,
     resize.OP,

@@ -27,7 +27,10 @@ from hwflow.passes.sums import (
     wide_alike,
 )
 
-MOVES = ("slice", "concat", "shuffle", "upsample", "maxpool", "maxpool2d", "resize", "rearrange")
+MOVES = (
+    "slice", "concat", "shuffle", "upsample", "maxpool", "maxpool2d", "resize", "rearrange",
+    "patches",
+)  # fmt: skip
 SUMS = ("real_conv", "real_conv2d", "real_deform_dw", "real_avgpool", "real_add")
 PIXEL = IntType(8, False)
 """The type of the integers of a picture."""
@@ -171,6 +174,11 @@ def _move(state: _State, node: Node) -> None:
         raise GraphError(
             f"node '{node.name}' ({node.op}): its inputs have different quantisers ({found}); "
             "use one shared quantiser for all of them"
+        )
+    if node.op == "patches" and sources[0].grid.zero:
+        raise GraphError(
+            f"node '{node.name}' (patches): pads with 0.0, which is {sources[0].grid.zero} here; "
+            "nearest: zero point 0"
         )
     consts = state.graph.consts(node)
     name = state.fresh(node.name, f"{node.name}.moved")
