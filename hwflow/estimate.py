@@ -35,6 +35,7 @@ from hwflow.ops.shuffle import ShuffleAttrs
 from hwflow.ops.slice import SliceAttrs
 from hwflow.ops.types import int_type
 from hwflow.ops.upsample import UpsampleAttrs
+from hwflow.passes.engine_form import form_of
 from hwflow.report import schema
 from hwflow.stages.hardware import engine_params, ideal_cycles, layer_rows
 
@@ -75,6 +76,7 @@ class Estimate:
     """A frame by the cycle model. cycles_per_frame is the greater of the model's and of what the
     DDR needs at its sustained bandwidth (`ddr_cycles`).
 
+    images: in a frame (16 in the form of passes/engine_form.py); fps counts images.
     ideal_cycles: the 1x1 layers and the first one on all multipliers of the array. utilisation:
     ideal_cycles / cycles_per_frame. lanes_ideal_cycles: depthwise and deformable layers on all
     multipliers of the lanes.
@@ -87,6 +89,7 @@ class Estimate:
     columns: int
     pixels: int
     clock_mhz: float
+    images: int
     cycles_per_frame: int
     fps: float
     ideal_cycles: int
@@ -147,6 +150,12 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
     config: letter of a configuration of the paper, for the paper's own frame rate.
     """
     params = engine_params(board)
+    form = form_of(graph)
+    macs = graph.macs()
+    images = 1
+    if form is not None:
+        graph, images = form.graph, form.images
+        macs *= images
     program = compile_graph(graph, params)
     spans = [
         (step.tag, isa.QUEUES[step.queue], step.model_start, step.model_start + step.model_cycles)
@@ -157,15 +166,15 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
     traffic = sum(row["ddr_bytes"] for row in rows)
     ddr_cycles = -(-traffic // params.bytes_per_cycle)
     cycles = max(program.model_cycles, int(ddr_cycles))
-    fps = board.clock.mhz * 1e6 / cycles
+    fps = images * board.clock.mhz * 1e6 / cycles
     ideal = ideal_cycles(graph, params)
     paper = PAPER_FPS.get(config) if config else None
     lanes = sum(-(-graph.macs(node) // DW_MACS) for node in graph.nodes
                 if node.op in ("dw", "deform_dw"))  # fmt: skip
     return Estimate(
         KIND, model, config, board.name, board.engine_size.columns, board.engine_size.pixels,
-        board.clock.mhz, cycles, round(fps, 3), ideal, round(ideal / cycles, 4), lanes,
-        graph.macs(), traffic, int(ddr_cycles), params.act_words, program.peak_words, None,
+        board.clock.mhz, images, cycles, round(fps, 3), ideal, round(ideal / cycles, 4), lanes,
+        macs, traffic, int(ddr_cycles), params.act_words, program.peak_words, None,
         "no bench of this engine was found; `hwflow bench engine` measures it",
         paper, round(fps / paper, 2) if paper else None, sizes(board, params),
         tuple(board.others), tuple(schema.Layer(**row) for row in rows),
@@ -367,8 +376,10 @@ def render(found: Estimate) -> Group:
     def row(name: str, value: str, origin: str = found.kind) -> None:
         numbers.add_row(Text(name), Text(value), Text(origin))
 
-    row("cycles a frame", f"{found.cycles_per_frame:,}")
-    row("frames a second", f"{found.fps:,.1f}", f"{found.kind}, at {found.clock_mhz:g} MHz "
+    each, many = ("frame", "frames") if found.images == 1 else (
+        f"frame of {found.images} images", "images")  # fmt: skip
+    row(f"cycles a {each}", f"{found.cycles_per_frame:,}")
+    row(f"{many} a second", f"{found.fps:,.1f}", f"{found.kind}, at {found.clock_mhz:g} MHz "
         "(the board file's clock)")
     row("ideal cycles", f"{found.ideal_cycles:,}",
         f"arithmetic: 1x1 layers and the first on {found.columns} x {found.pixels} multipliers")

@@ -210,7 +210,7 @@ def ideal_cycles(graph: Graph, params: EngineParams) -> int:
     """
     total = 0
     for node in graph.nodes:
-        if node.op not in ("conv", "pw"):
+        if node.op not in ("conv", "pw", "gather_pw"):
             continue
         wide = any(abs(int(value)) > 7 for value in _ends(graph, node))
         total += -(-graph.macs(node) // (params.array_macs // (2 if wide else 1)))
@@ -264,7 +264,8 @@ def _simulate(
     if form is not None:
         outputs = _check_batches(form, batch, result)
         arrays = {**result.arrays, "images": batch, "frames": packed, **outputs}
-        result = dataclasses.replace(result, images=form.images, arrays=arrays)
+        macs = graph.macs() * form.images
+        result = dataclasses.replace(result, images=form.images, macs=macs, arrays=arrays)
     shutil.rmtree(work)  # the traces are large, and all of them has been compared
     return result
 
