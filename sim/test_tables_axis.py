@@ -15,8 +15,9 @@ from cocotb.triggers import FallingEdge, with_timeout
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
 from hwflow.emit.tables import Options, emit
+from hwflow.emit.tables.write import TARGETS
 from hwflow.ir import Graph
-from hwflow.sim.runner import build_and_test, sim_dir
+from hwflow.sim.runner import build_and_test, lint, sim_dir
 from hwflow.sim.tables import reference
 from tests.table_graphs import Layer, images, network
 
@@ -157,19 +158,32 @@ async def reset_in_a_frame(dut):  # noqa: ANN001, ANN201
 
 @pytest.mark.parametrize("lanes", [1, 4, 5, 28])
 def test_tables_axis(lanes: int, tmp_path: Path) -> None:
-    design = emit(graph(), Options(table_levels=1, head_levels=1))
-    for name, text in design.files.items():
-        (tmp_path / name).write_text(text)
-    package = tmp_path / "tables_pkg.sv"
-    generated = [package, *sorted(p for p in tmp_path.glob("*.sv") if p != package)]
     build_and_test(
-        "tables_axis",
-        [*generated, sim_dir() / "models" / "cells_xilinx.sv", Path("lib/fifo.sv"),
-         Path("tables/tables_axis.sv")],
-        Path(__file__), {"BYTES": lanes}, run_dir=tmp_path / "run",
-    )  # fmt: skip
+        "tables_axis", _sources(tmp_path, "xilinx"), Path(__file__), {"BYTES": lanes},
+        run_dir=tmp_path / "run",
+    )
 
 
 def test_expectations_differ_between_frames() -> None:
     """A bench that answers one constant cannot pass."""
     assert len({np.frombuffer(f, np.uint8).tobytes() for f in wanted(40, 5)[0]}) == 40
+
+
+def _sources(folder: Path, target: str) -> list[Path]:
+    """The emitted core and what is around it."""
+    design = emit(graph(), Options(target=target))
+    for name, text in design.files.items():
+        (folder / name).write_text(text)
+    package = folder / "tables_pkg.sv"
+    models = sim_dir() / "models" / f"cells_{target}.sv"
+    return [
+        package, *sorted(p for p in folder.glob("*.sv") if p != package),
+        *([models] if models.is_file() else []),
+        Path("lib/fifo.sv"), Path("tables/tables_axis.sv"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_lint(target: str, tmp_path: Path) -> None:
+    """-Wall on wrapper, emitted text and the models of the cells."""
+    lint("tables_axis", _sources(tmp_path, target), {"BYTES": 4})
