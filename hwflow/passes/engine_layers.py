@@ -192,8 +192,8 @@ class Words:
         if levels > MOST_STEPS:
             raise FaultError(
                 f"{layer.name}: outputs {int(least.min())}..{int(most.max())} by a requantiser of "
-                f"its own multipliers; the engine makes at most {MOST_STEPS + 1} levels so. Train "
-                "with power-of-two scales or fewer levels"
+                f"its own multipliers or limits; the engine makes at most {MOST_STEPS + 1} levels "
+                "so. Train with power-of-two scales or fewer levels"
             )
         found = self.steps(layer, least, most, levels)
         if levels <= FEW_STEPS:
