@@ -128,6 +128,7 @@ class Pin(_Strict):
     pin: str = Field(pattern=r"^[A-Z]{0,2}[0-9]{1,3}$")
     pull: Literal["up", "down", "none"] = "none"
     active: Literal["high", "low"] = "high"
+    standard: Literal["LVCMOS33", "LVCMOS25", "LVCMOS18", "LVCMOS15", "LVCMOS12"] = "LVCMOS33"
 
 
 class Pins(_Strict):
@@ -168,7 +169,8 @@ DEVICES: dict[str, tuple[str, ...]] = {
               "u2k", "u4k"),
     "gowin": (),
 }
-PLLS = {"ecp5": "EHXPLLL", "ice40": "SB_PLL40_CORE", "gowin": "rPLL"}
+# SB_PLL40_PAD where the oscillator is at the PLL's own pin
+PLLS = {"ecp5": ("EHXPLLL",), "ice40": ("SB_PLL40_CORE", "SB_PLL40_PAD"), "gowin": ("rPLL",)}
 BAUD_ERROR = 0.015  # a start bit and nine more: the last one is sampled 0.15 bits off
 
 
@@ -306,9 +308,9 @@ class Board(_Strict):
             if (getattr(chip, key) is None) == (key in keys):
                 raise ValueError(f"key nextpnr.{key} is {'missing' if key in keys else 'unknown'}: "
                                  f"family {family} takes device, {', '.join(keys)}")
-        if self.clock.pll not in (NO_PLL, PLLS[family]):
+        if self.clock.pll not in (NO_PLL, *PLLS[family]):
             raise ValueError(f"clock.pll {self.clock.pll!r}: family {family} has "
-                             f'{PLLS[family]}, or "none"')
+                             f'{" or ".join(PLLS[family])}, or "none"')
         if self.clock.pll == NO_PLL and self.clock.mhz != self.oscillator_mhz:
             raise ValueError(f"clock.mhz is {self.clock.mhz:g} without a PLL, but oscillator_mhz "
                              f"is {self.oscillator_mhz:g}")

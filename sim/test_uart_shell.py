@@ -21,7 +21,7 @@ from uart_line import BITS, SerialLine
 from hwflow.driver import uart
 from hwflow.sim.runner import build_and_test, lint
 
-SOURCES = [Path("shell/uart_pkg.sv"), Path("lib/ram_sdp.sv"),
+SOURCES = [Path("shell/uart_pkg.sv"),
            *(Path(f"shell/uart_{name}.sv") for name in
              ("crc", "rx", "tx", "request", "answer", "shell"))]  # fmt: skip
 CLOCK_NS = 10
@@ -59,7 +59,7 @@ class Core:
             dut.m_axis_tready.value = ready
             dut.s_axis_tvalid.value = offer
             dut.s_axis_tdata.value = answer[0] if offer else self.rng.randrange(256)
-            if int(dut.rst.value):
+            if int(dut.rst.value) or int(dut.core_rst.value):
                 frame.clear()
                 answer.clear()
                 held = None
@@ -186,6 +186,25 @@ async def busy(dut):  # noqa: ANN001, ANN201
     bench.core.hold = False
     assert await answers(bench) == [uart.Answer(uart.OK, 1, answer_of(first))]
     assert bench.core.seen == [first]
+    await good(bench, 2)
+
+
+@cocotb.test()
+async def the_core_is_slow(dut):  # noqa: ANN001, ANN201
+    """Bytes that it does not take in time cost the frame, and are not mixed with the next one."""
+    bench = await start(dut)
+    frame = bench.frame()
+    bench.core.stall = 1.0
+    await bench.line.send(uart.request(frame, 1))
+    found = await answers(bench)
+    if parameter("BYTES") > 1:
+        assert [(one.status, one.tag) for one in found] == [(uart.BUSY, 1)]
+        assert bench.core.seen == []
+    else:
+        assert found == []  # it waits for as long as the core likes
+    bench.core.stall = 0.0
+    await answers(bench)
+    bench.core.seen.clear()
     await good(bench, 2)
 
 

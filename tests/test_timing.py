@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hwflow.errors import ToolError
-from hwflow.toolchain import nextpnr, timing
+from hwflow.toolchain import timing
 
 
 def cell(kind: str, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]],
@@ -88,21 +88,3 @@ def test_the_command_leaves_the_result_and_not_the_netlist(tmp_path: Path) -> No
     # Its own output, through no LUT, into its own data input
     assert json.loads(result.read_text())["fmax_mhz"] == round(1000 / (0.52 + 0.05 + 0.20), 1)
     assert not netlist.exists()
-
-
-def test_the_routed_path_of_a_report() -> None:
-    hop = {"delay": 1.5, "from": {"cell": "u.a"}, "to": {"cell": "u.b"}, "type": "routing"}
-    gate = {"delay": 0.5, "from": {"cell": "u.a"}, "to": {"cell": "u.a"}, "type": "clk-to-q"}
-    report = {"fmax": {"$glbnet$clk": {"achieved": 90.0, "constraint": 100.0}},
-              "critical_paths": [
-                  {"from": "posedge $glbnet$clk", "to": "<async>", "path": [hop]},
-                  {"from": "posedge $glbnet$clk", "to": "posedge $glbnet$clk", "path": [gate, hop]},
-              ]}
-    assert nextpnr.routed(json.dumps(report)) == nextpnr.Routed(90.0, "u.a", "u.b", 0.5, 1.5)
-    with pytest.raises(ToolError, match="no clock"):
-        nextpnr.routed("{}")
-
-
-def test_the_study_has_the_channels_asked_for() -> None:
-    package = str(nextpnr.study_sources(16)["engine/engine_pkg.sv"])
-    assert package.count("localparam int unsigned OC = 16;") == 1

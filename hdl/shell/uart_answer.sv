@@ -4,7 +4,7 @@
 //   5A A5  status  tag  length (1 byte)  payload  CRC-16 (2 bytes, low first; from the status on)
 //
 // An answer is taken when valid and ready; its payload is the low `length` bytes, lowest first.
-// Interval: 7 + length bytes of the line.
+// Interval: 7 + length bytes of the line. The sender takes a byte every 3 cycles at most.
 `default_nettype none
 
 module uart_answer #(
@@ -36,13 +36,16 @@ module uart_answer #(
   logic [8:0] left_q;  // bytes after this one, those of the code included
   logic [1:0] mark_q;  // bytes of the start that are still to go
   logic busy_q;
+  // What left_q is, a cycle later: 1 and 0 (the bytes of the code)
+  logic low_q;
+  logic high_q;
   logic [15:0] crc_q;
   logic [15:0] crc_after;
   logic take;
 
   assign ready = !busy_q;
   assign byte_valid = busy_q;
-  assign byte_data = left_q == 9'd1 ? crc_q[7:0] : left_q == 9'd0 ? crc_q[15:8] : queue_q[7:0];
+  assign byte_data = low_q ? crc_q[7:0] : high_q ? crc_q[15:8] : queue_q[7:0];
   assign take = byte_valid && byte_ready;
 
   uart_crc u_crc (
@@ -56,9 +59,14 @@ module uart_answer #(
       busy_q <= 1'b0;
     end else if (!busy_q) begin
       busy_q <= valid;
-    end else if (take && left_q == '0) begin
+    end else if (take && high_q) begin
       busy_q <= 1'b0;
     end
+  end
+
+  always_ff @(posedge clk) begin
+    low_q  <= busy_q && left_q == 9'd1;
+    high_q <= busy_q && left_q == 9'd0;
   end
 
   always_ff @(posedge clk) begin
@@ -71,7 +79,7 @@ module uart_answer #(
       queue_q <= {8'd0, queue_q[8*QUEUE-1:8]};
       left_q  <= left_q - 1'b1;
       if (mark_q != '0) mark_q <= mark_q - 1'b1;
-      else if (left_q > 9'd1) crc_q <= crc_after;
+      else if (!low_q && !high_q) crc_q <= crc_after;
     end
   end
 endmodule

@@ -17,9 +17,10 @@ module uart_rx #(
     output logic            broken,
     output logic      [7:0] data
 );
-  localparam int unsigned COUNT_W = $clog2(CYCLES);
-  localparam logic [COUNT_W-1:0] WHOLE = COUNT_W'(CYCLES - 1);
-  localparam logic [COUNT_W-1:0] HALF = COUNT_W'(CYCLES / 2 - 1);
+  // One bit more than the count: it ends below zero, where its highest bit says so
+  localparam int unsigned COUNT_W = $clog2(CYCLES) + 1;
+  localparam logic [COUNT_W-1:0] WHOLE = COUNT_W'(CYCLES - 2);
+  localparam logic [COUNT_W-1:0] HALF = COUNT_W'(CYCLES / 2 - 2);
   localparam logic [3:0] STOP = 4'd9;
 
   if (CYCLES < 4) begin : g_illegal
@@ -31,8 +32,10 @@ module uart_rx #(
   logic busy_q;  // within a byte
   logic ready_q;  // the line has been high since the last byte
   logic [3:0] bit_q;  // 0 start, 1..8 data, 9 stop
-  logic [COUNT_W-1:0] left_q;  // cycles to the next sample
+  logic [COUNT_W-1:0] left_q;  // cycles to the next sample, less one
+  logic sample;
 
+  assign sample = busy_q && left_q[COUNT_W-1];
   assign line = sync_q[1];
 
   // Not reset: a reset in the middle of a byte must not make the line look idle
@@ -53,7 +56,7 @@ module uart_rx #(
         bit_q  <= '0;
         left_q <= HALF;
       end
-    end else if (left_q != '0) begin
+    end else if (!sample) begin
       left_q <= left_q - 1'b1;
     end else begin
       left_q <= WHOLE;
@@ -70,7 +73,7 @@ module uart_rx #(
   end
 
   always_ff @(posedge clk) begin
-    if (busy_q && left_q == '0 && bit_q != STOP) data <= {line, data[7:1]};
+    if (sample && bit_q != STOP) data <= {line, data[7:1]};
   end
 endmodule
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A classifier on a serial line: frames in, answers out (docs/uart.md).
 //
-// A request with a right code becomes one frame on m_axis, a byte a beat in the order sent, tlast on
-// the last one; the ANSWER beats that come back on s_axis (the class first) are the payload of its
-// answer. Requests that are not right are answered with what was wrong and the size of a frame, and
-// reach no core. A request may arrive while the one before it is worked on: there are two buffers. A
-// request that is complete before the one before it has come back from the core is refused.
+// The bytes of a request go to the core as one frame on m_axis while they arrive, a byte a beat in the
+// order sent; the last one waits, with tlast, until the code has been found right. If it is not, or
+// the request stops, `core_rst` is high for one cycle: the core forgets the frame. The ANSWER beats
+// that come back on s_axis (the class first) are the payload of the answer; requests that are not
+// right are answered with what was wrong and the size of a frame. A request that begins before the
+// one before it has come back from the core is refused, and so is one whose bytes the core does not
+// take in time.
 // An answer with a class is never lost; one that says what was wrong is dropped while another such
-// waits. Interval of the stream: 3 cycles a byte. Resources: 2 frames of block RAM.
+// waits.
 `default_nettype none
 
 module uart_shell #(
@@ -22,6 +24,7 @@ module uart_shell #(
     input  wire logic       rx,
     output logic            tx,
     // frames to the core
+    output logic            core_rst,
     output logic      [7:0] m_axis_tdata,
     output logic            m_axis_tvalid,
     output logic            m_axis_tlast,
@@ -33,7 +36,6 @@ module uart_shell #(
     // for people: the last class
     output logic      [7:0] shown
 );
-  localparam int unsigned ADDR_W = BYTES > 1 ? $clog2(BYTES) : 1;
   localparam int unsigned REPLY = ANSWER > 2 ? ANSWER : 2;  // bytes; a refusal has 2
   localparam int unsigned BEAT_W = ANSWER > 1 ? $clog2(ANSWER) : 1;
 
@@ -45,21 +47,19 @@ module uart_shell #(
   logic [7:0] tx_data;
   logic tx_ready;
   // What came
-  logic wr_en;
-  logic [ADDR_W-1:0] wr_addr;
-  logic [7:0] wr_data;
+  logic byte_valid;
+  logic [7:0] byte_data;
+  logic byte_last;
   logic done;
   logic [2:0] status;
   logic [7:0] tag;
   logic accept;
+  logic late;
+  logic pass;
   // The frame that the core works on
-  logic bank_q;  // of the two buffers, the one the line writes to
   logic busy_q;  // from its acceptance to its answer
   logic [7:0] tag_q;
-  logic sending_q;
-  logic [1:0] phase_q;  // read, wait, offer
-  logic [ADDR_W-1:0] pos_q;
-  logic rd_en;
+  logic lost_q;  // of this request the core has not taken every byte
   logic [BEAT_W-1:0] beat_q;
   logic beat;
   // Answers that wait: one of the core, one that says what was wrong
@@ -96,25 +96,12 @@ module uart_shell #(
       .valid (rx_valid),
       .broken(rx_broken),
       .data  (rx_data),
-      .wr_en,
-      .wr_addr,
-      .wr_data,
+      .byte_valid,
+      .byte_data,
+      .byte_last,
       .done,
       .status,
       .tag
-  );
-
-  ram_sdp #(
-      .WIDTH(8),
-      .DEPTH(2 << ADDR_W)
-  ) u_frames (
-      .clk,
-      .wr_en,
-      .wr_addr({bank_q, wr_addr}),
-      .wr_data,
-      .rd_en,
-      .rd_addr({!bank_q, pos_q}),
-      .rd_data(m_axis_tdata)
   );
 
   uart_answer #(
@@ -144,29 +131,31 @@ module uart_shell #(
       .tx
   );
 
-  assign accept = done && status == uart_pkg::OK && !busy_q;
+  assign accept = done && status == uart_pkg::OK && !lost_q;
+  assign late   = m_axis_tvalid && !m_axis_tready;
+  assign pass   = byte_valid && !busy_q && !lost_q && !late;
 
-  // Frames to the core, from the buffer that the line does not write
-  assign rd_en = sending_q && phase_q == 2'd0;
-  assign m_axis_tvalid = phase_q == 2'd2;
-  assign m_axis_tlast = pos_q == ADDR_W'(BYTES - 1);
+  // Bytes to the core. There is one place: a byte that comes while it is taken is lost.
+  always_ff @(posedge clk) begin
+    core_rst <= rst || (done && !accept && !busy_q);
+    if (rst) begin
+      m_axis_tvalid <= 1'b0;
+      lost_q <= 1'b0;
+    end else begin
+      if (m_axis_tready) m_axis_tvalid <= 1'b0;
+      if (pass) m_axis_tvalid <= !byte_last;
+      if (byte_valid && (busy_q || late)) lost_q <= 1'b1;
+      if (done) begin
+        m_axis_tvalid <= accept || (busy_q && late);
+        lost_q <= 1'b0;
+      end
+    end
+  end
 
   always_ff @(posedge clk) begin
-    if (rst) begin
-      bank_q <= 1'b0;
-      sending_q <= 1'b0;
-      phase_q <= '0;
-    end else if (accept) begin
-      bank_q <= !bank_q;
-      sending_q <= 1'b1;
-      phase_q <= '0;
-      pos_q <= '0;
-    end else if (sending_q && phase_q != 2'd2) begin
-      phase_q <= phase_q + 1'b1;
-    end else if (m_axis_tvalid && m_axis_tready) begin
-      phase_q <= '0;
-      pos_q <= pos_q + 1'b1;
-      if (m_axis_tlast) sending_q <= 1'b0;
+    if (pass) begin
+      m_axis_tdata <= byte_data;
+      m_axis_tlast <= byte_last;
     end
   end
 
