@@ -17,6 +17,7 @@ from hwflow.emit import hls
 from hwflow.errors import ConfigError, GraphError
 from hwflow.export_tables import export_qonnx, export_vectors
 from hwflow.ir import Graph, IntType
+from hwflow.models import dtnn
 from hwflow.models.tables import (
     Code,
     GroupSum,
@@ -220,6 +221,33 @@ def test_convolutions_of_tables(tmp_path: Path) -> None:
     hls.build(tmp_path / "hls")
     for name, array in hls.run_many(tmp_path / "hls", shown).items():
         assert np.array_equal(array, interp.run_many(graph, {"image": shown})[name])
+
+
+def test_shipped_checkpoint(tmp_path: Path) -> None:
+    """Its torch modules, their QONNX, the graph lowered from it, the graph made of its arrays and
+    the C++ of that graph give the same scores."""
+    path = Path(dtnn.__file__).parents[1] / "checkpoints" / "dtnn_small_mnist.safetensors"
+    tables, _ = dtnn.load_checkpoint(path)
+    net = dtnn.network(tables)
+    export_qonnx(net, tmp_path / "net.onnx", tables.shape)
+    graph = passes.lower(ingest.read(tmp_path / "net.onnx"))
+    rng = np.random.default_rng(0)
+    shown = rng.integers(0, 256, (300, *tables.shape), dtype=np.uint8)
+    shown[:200] *= rng.random((200, *tables.shape)) < 0.3  # ink on paper
+    assert verify.against_qonnx(graph, tmp_path / "net.onnx", shown[:2])["mismatches"] == 0
+    wanted = dtnn.scores(tables, shown)
+    with torch.no_grad():
+        found = net(torch.from_numpy(shown.astype(np.float32)) / 256).numpy()
+    assert np.array_equal(found, wanted)
+    hls.write(graph, tmp_path / "hls")
+    hls.build(tmp_path / "hls")
+    own = interp.run_many(dtnn.graph(tables), {"image": shown})
+    for outputs in (
+        interp.run_many(graph, {"image": shown}), hls.run_many(tmp_path / "hls", shown)
+    ):  # fmt: skip
+        scores, best = (outputs[name] for name in graph.outputs)
+        assert np.array_equal(scores.reshape(len(shown), -1), wanted)
+        assert np.array_equal(best, own["class"])
 
 
 # --- files of others ---------------------------------------------------------------------------
