@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 import hwflow
-from hwflow import cli_tables
+from hwflow import cli_run, cli_tables
 from hwflow.errors import ConfigError, HwflowError, ToolError
 from hwflow.plan import write_atomic
 
@@ -46,6 +46,7 @@ bench_app = typer.Typer(
 )
 bench_app.command("tables", epilog=cli_tables.EPILOG)(cli_tables.bench_tables)
 app.add_typer(bench_app, name="bench")
+app.command(epilog=cli_run.EPILOG)(cli_run.run)
 
 Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
 Config = Annotated[

