@@ -43,20 +43,20 @@ SWEEP, EPOCH, COPY, START = range(4)  # what a random generator is for
 class TableTraining:
     """All that decides a run; None is chosen from the configuration and the data.
 
-    seed. sweeps: of coordinate descent, each over `copies` distorted copies of the samples.
-    judged: samples that judge wires. margins: what a moved wire must gain, first and last sweep.
-    memory: of earlier sweeps' sums, first and last. temperature: votes per nat. contents: mean size
-    of the contents that minibatches start with. epochs, batch, rate, betas: of the minibatches
-    (Adam, the rate falls as a cosine). warp: distortions. lut_weight: loss a LUT must save, nats a
-    sample. validation: share of the samples, the last ones, that are not trained with but measured
-    at the end. distil: weight of a float teacher's classes in the targets, teacher_epochs: its
-    training. threads of torch.
+    seed. sweeps: of coordinate descent, each over so many distorted `copies` of the samples.
+    judged: share of the samples that judge wires. margins: what a moved wire must gain, first and
+    last sweep. memory: of earlier sweeps' sums, first and last. temperature: votes per nat.
+    contents: mean size of the contents that minibatches start with. epochs, batch, rate, betas: of
+    the minibatches (Adam, the rate falls as a cosine). warp: distortions. lut_weight: loss a LUT
+    must save, nats a sample. validation: share of the samples, the last ones, that are not trained
+    with but measured at the end. distil: weight of a float teacher's classes in the targets,
+    teacher_epochs: its training. threads of torch.
     """
 
     seed: int = 0
     sweeps: int = 30
-    copies: int = 1
-    judged: int | None = None
+    copies: float = 1.0
+    judged: float = 1.0
     margins: tuple[float, float] = (0.002, 0.02)
     memory: tuple[float, float] = (0.5, 0.9)
     temperature: float | None = None
@@ -77,9 +77,9 @@ class TableTraining:
             raise ConfigError(f"seed {self.seed}: give 0 or more")
         if self.batch < descent.BLOCK or self.batch % descent.BLOCK:
             raise ConfigError(f"batch {self.batch}: give a multiple of {descent.BLOCK}")
-        if min(self.sweeps, self.epochs) < 0 or self.copies < 1:
+        if min(self.sweeps, self.epochs) < 0 or self.copies <= 0:
             raise ConfigError(f"{self.sweeps} sweeps of {self.copies} copies, {self.epochs} epochs:"
-                              " give none or more of each, and a copy")
+                              " give none or more of each, and a share of a copy or more")
         if not (0 <= self.validation < 1 and 0 <= self.distil <= 1):
             raise ConfigError(f"validation {self.validation} and distil {self.distil} are shares: "
                               "give 0 to 1")
@@ -223,32 +223,36 @@ class Copies:
     def __init__(
         self, kernels: NumpyKernels, images: np.ndarray, labels: np.ndarray, classes: int,
         thresholds: np.ndarray, options: TableTraining, teacher: Callable[[np.ndarray], np.ndarray]
-        | None,
+        | None, worth: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        self.kernels, self.labels, self.classes = kernels, labels, classes
+        self.kernels, self.labels, self.classes, self.worth = kernels, labels, classes, worth
         self.images = np.ascontiguousarray(images)
         self.thresholds, self.options, self.teacher = thresholds, options, teacher
         self.warp = options.warp or default_warp(images.shape[1:])
 
-    def draw(self, step: int, times: int) -> tuple[np.ndarray, np.ndarray]:
-        """Bits uint8 (P, n) and targets float32 (classes, n), shuffled; n a multiple of BLOCK."""
+    def draw(self, step: int, times: float) -> tuple[np.ndarray, np.ndarray]:
+        """Bits uint8 (P, n), those that are worth it, and targets float32 (classes, n), shuffled;
+        n is a multiple of BLOCK."""
         rng = np.random.default_rng([self.options.seed, COPY, step])
         count = len(self.images)
-        order = np.concatenate([rng.permutation(count) for _ in range(times)])
-        order = order[: len(order) // descent.BLOCK * descent.BLOCK]
+        order = np.concatenate([rng.permutation(count) for _ in range(math.ceil(times))])
+        wanted = min(len(order), max(descent.BLOCK, round(times * count)))
+        order = order[: wanted // descent.BLOCK * descent.BLOCK]
         picked = self.images[order]
         if self.warp.share > 0:
             picked = self.kernels.augment(
                 self.images, order, self.warp, int(rng.integers(1 << 60))
             )
         flat = picked.reshape(len(order), -1)
-        bits = [np.ascontiguousarray((flat >= row).T) for row in self.thresholds.T]
+        bits = np.concatenate([np.ascontiguousarray((flat >= row).T) for row in self.thresholds.T])
+        if self.worth is not None:
+            bits = bits[self.worth]
         q: np.ndarray = np.zeros((self.classes, len(order)), np.float32)
         q[self.labels[order], np.arange(len(order))] = 1
         if self.teacher is not None:
             weight = np.float32(self.options.distil)
             q = (1 - weight) * q + weight * self.teacher(picked).T
-        return np.concatenate(bits).view(np.uint8), np.ascontiguousarray(q, np.float32)
+        return bits.view(np.uint8), np.ascontiguousarray(q, np.float32)
 
 
 def _tables(
@@ -261,7 +265,14 @@ def _tables(
         from hwflow.training_tables import gradient
 
         teacher = gradient.teacher(images, labels, cfg.classes, options)
-    copies = Copies(kernels, images, labels, cfg.classes, thresholds, options, teacher)
+    flat = images.reshape(len(images), -1)
+    often = np.concatenate([(flat >= row).mean(axis=0) for row in thresholds.T])
+    worth = np.flatnonzero((often > RARE) & (often < 1 - RARE))
+    if not len(worth):
+        raise DataError("no element of the images changes: there is nothing to learn from")
+    if cfg.wiring == "patches":  # which name bits by their place in the image
+        worth = np.arange(len(often))
+    copies = Copies(kernels, images, labels, cfg.classes, thresholds, options, teacher, worth)
     leaves, roots = (0, *cfg.widths)[-2:]
     first = leaves or roots
     allowed = None
@@ -270,20 +281,15 @@ def _tables(
     identity = _identity(cfg, options, images, labels, kernels)
     state = _resume(out, identity)
     if state is None:
-        flat = images.reshape(len(images), -1)
-        often = np.concatenate([(flat >= row).mean(axis=0) for row in thresholds.T])
-        worth = np.flatnonzero((often > RARE) & (often < 1 - RARE))
         rng = np.random.default_rng([options.seed, START])
-        if not len(worth):
-            raise DataError("no element of the images changes: there is nothing to learn from")
-        done, stack = 0, descent.begin(worth, leaves, roots, rng, allowed)
+        done, stack = 0, descent.begin(np.arange(len(worth)), leaves, roots, rng, allowed)
     else:
         done, stack = state
     votes = options.temperature or descent.temperature(roots, cfg.classes)
     fee = None
     if options.lut_weight:
         wire = (thresholds % 256 == 0) | (thresholds == dtnn.TOP_BIT)
-        fee = np.where(wire, 0, options.lut_weight).T.ravel()
+        fee = np.where(wire, 0, options.lut_weight).T.ravel()[worth]
     total = options.sweeps + options.epochs
     start = time.monotonic()
     for step in range(done, total):
@@ -306,8 +312,10 @@ def _tables(
         if progress is not None:
             phase = "sweep" if step < options.sweeps else "epoch"
             progress(Progress(phase, step + 1, total, loss, moved, time.monotonic() - start))
-    layers = [Layer(stack.leaf_wires, stack.leaf_tables.astype(np.int16))] if leaves else []
-    layers.append(Layer(stack.root_wires, stack.root_tables.astype(np.int16)))
+    tables = [(stack.leaf_wires, stack.leaf_tables)] if leaves else []
+    tables.append((stack.root_wires, stack.root_tables))
+    tables[0] = (worth.astype(np.int32)[tables[0][0]], tables[0][1])
+    layers = [Layer(wires, contents.astype(np.int16)) for wires, contents in tables]
     return Tables(cfg.shape, thresholds, tuple(layers), cfg.classes)
 
 
@@ -327,12 +335,12 @@ def _sweep(
 ) -> tuple[float, int]:  # fmt: skip
     """One sweep: the loss after it on its own samples, wires that moved."""
     part = step / max(1, options.sweeps - 1)
-    x, q = copies.draw(step, options.copies if step > 2 else 1)
+    x, q = copies.draw(step, options.copies if step > 2 else min(1.0, options.copies))
     (m0, m1), (r0, r1) = options.margins, options.memory
     how = descent.SweepOptions(
         rewire=0.0 if cfg.wiring == "random" else min(1.0, 2 * (1 - part)),
         margin=m0 * (m1 / m0) ** part if m0 else m1 * part, memory=r0 + (r1 - r0) * part,
-        samples=options.judged, allowed=allowed,
+        samples=round(options.judged * x.shape[1]), allowed=allowed,
         bit_cost=None if fee is None else (fee * x.shape[1]).astype(np.float32),
     )  # fmt: skip
     work = descent.Descent(kernels, stack, x, q, votes)

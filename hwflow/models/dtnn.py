@@ -35,7 +35,7 @@ TOP_BIT = 128  # a pixel reaches it when its top bit is set: the comparison is a
 # LUT6 of a 7-series chip for each bit that is summed, and for the choice among ten sums: measured
 # with the compressors of hwflow/emit/tables (tests/test_train_tables.py holds them to it).
 LUTS_A_VOTE = 0.5
-LUTS_A_SCORE_BIT = 1.2
+LUTS_A_SCORE_BIT = 1.0
 MOST_LUTS = 1_000_000
 DEEP_FROM_LUTS = 1_000
 """Smaller networks have one layer of tables, larger ones two."""
@@ -132,7 +132,7 @@ def sized(
 
 def _leaves(roots: int) -> int:
     """Tables of the first of two layers, for so many in the second."""
-    return round(0.85 * roots)
+    return round(0.77 * roots)
 
 
 def cost(cfg: DtnnConfig) -> int:
@@ -150,7 +150,8 @@ def cost(cfg: DtnnConfig) -> int:
     top = votes * ((1 << cfg.bits[-1]) - 1) if cfg.head == "sum" else (1 << cfg.bits[-1]) - 1
     if cfg.head == "sum":
         total += LUTS_A_VOTE * cfg.widths[-1] * cfg.bits[-1]
-    return math.ceil(total + LUTS_A_SCORE_BIT * (cfg.classes - 1) * top.bit_length() + cfg.classes)
+    choice = LUTS_A_SCORE_BIT * (cfg.classes - 1) * top.bit_length() + cfg.classes / 3
+    return math.ceil(total + choice)
 
 
 # --- what training makes ------------------------------------------------------------------------
@@ -298,15 +299,22 @@ def network(net: Tables) -> TableNetwork:
     encoder = Thresholds(torch.from_numpy(net.thresholds.copy()).float(), thermometer=True)
     layers, code = [], Code(1)
     for layer in net.layers:
-        if code.bits != 1:
-            raise ConfigError("a layer that reads codes of several bits: its wires are bits, "
-                              "the torch modules read whole codes; use the integer graph")
         made = Code(layer.bits, layer.signed)
-        node = LookupNode(torch.from_numpy(layer.values.copy()).float(), layer.wires.shape[1],
-                          code, made)  # fmt: skip
-        layers.append(TableLayer(torch.from_numpy(layer.wires.copy()), node))
+        node = LookupNode(torch.from_numpy(layer.values.copy()).float(),
+                          layer.wires.shape[1] // code.bits, code, made)  # fmt: skip
+        layers.append(TableLayer(torch.from_numpy(_children(layer.wires, code.bits)), node))
         code = made
     return TableNetwork(encoder, layers, GroupSum(net.groups) if net.groups else None).eval()
+
+
+def _children(wires: np.ndarray, bits: int) -> np.ndarray:
+    """Channels (N, k) that wires (N, k * bits) read whole, int64; ConfigError if they do not."""
+    found = wires[:, ::bits].astype(np.int64) // bits
+    whole = found.repeat(bits, axis=1) * bits + np.arange(wires.shape[1]) % bits
+    if wires.shape[1] % bits or not np.array_equal(whole, wires):
+        raise ConfigError(f"a table reads some bits of codes of {bits}: the torch modules read "
+                          "whole codes; use the integer graph")
+    return found
 
 
 # --- checkpoints --------------------------------------------------------------------------------

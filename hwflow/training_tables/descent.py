@@ -192,17 +192,18 @@ class Descent:
                 gains = np.where(options.allowed[first], gains, -np.inf)
         gains[:, wires] = -np.inf
         pin, bit = divmod(int(gains.argmax()), bits)
+        kept = (at, gain, wires, values, rows, bits, None, options, first)
         if not gains[pin, bit] > now * (1 + options.margin):
-            return self._refit(at, gain, wires, values, rows, bits, None, options, first)
+            return self._refit(*kept)
+        places = np.arange(CELLS)
+        zero, one = places & ~(1 << pin), places | 1 << pin
+        set_ = cells[zero, bit] + cells[one, bit]
+        both = sums[zero] + sums[one]
         if first is not None:
             self.used[wires[pin]] -= 1
             self.used[bit] += 1
-        places = np.arange(CELLS)
-        zero, one = places & ~(1 << pin), places | 1 << pin
-        high_sum = cells[zero, bit] + cells[one, bit]
-        both = sums[zero] + sums[one]
         share = self.n / (high - low)
-        values[:] = np.where(places >> pin & 1, high_sum, both - high_sum) * share
+        values[:] = np.where(places >> pin & 1, set_, both - set_) * share
         wires[pin] = bit
         return pin
 

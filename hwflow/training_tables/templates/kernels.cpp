@@ -68,6 +68,33 @@ float within(uint64_t& state, float bound) {
   return (static_cast<float>(draw(state) >> 40) * (1.f / 8388608.f) - 1.f) * bound;
 }
 
+// Sums of g over the samples begin..end where a bit is set, for N words of 16 bits.
+template <int N>
+void sum_words(const int32_t* begin, const int32_t* end, const float* g, const uint16_t* rows,
+               long stride, float* out) {
+#ifdef WIDE
+  __m512 sum[N];
+#pragma GCC unroll 24
+  for (int q = 0; q < N; q++) sum[q] = _mm512_setzero_ps();
+  for (const int32_t* s = begin; s < end; s++) {
+    const uint16_t* bits = rows + *s * stride;
+    const __m512 v = _mm512_set1_ps(g[*s]);
+    if (s + 8 < end) _mm_prefetch(reinterpret_cast<const char*>(rows + s[8] * stride), _MM_HINT_T0);
+#pragma GCC unroll 24
+    for (int q = 0; q < N; q++) sum[q] = _mm512_mask_add_ps(sum[q], bits[q], sum[q], v);
+  }
+#pragma GCC unroll 24
+  for (int q = 0; q < N; q++) _mm512_storeu_ps(out + q * 16, sum[q]);
+#else
+  std::fill(out, out + N * 16, 0.f);
+  for (const int32_t* s = begin; s < end; s++)
+    for (int q = 0; q < N; q++) {
+      const uint16_t bits = rows[*s * stride + q];
+      for (int p = 0; p < 16; p++) out[q * 16 + p] += g[*s] * static_cast<float>((bits >> p) & 1);
+    }
+#endif
+}
+
 }  // namespace
 
 extern "C" {
@@ -124,44 +151,16 @@ void cell_bits(const uint8_t* at, const float* g, long low, long high, const uin
   std::vector<int32_t> order(high - low);
   for (long i = low; i < high; i++) order[next[at[i]]++] = static_cast<int32_t>(i);
   for (int k = 0; k < CELLS; k++) {
+    const int32_t *begin = order.data() + first[k], *end = order.data() + first[k + 1];
     float* row = out + k * words * 16;
-    for (long w0 = 0; w0 < words;) {
-#ifdef WIDE
-      if (words - w0 >= 25) {
-        __m512 sum[25];
-#pragma GCC unroll 25
-        for (int q = 0; q < 25; q++) sum[q] = _mm512_setzero_ps();
-        for (long i = first[k]; i < first[k + 1]; i++) {
-          const long s = order[i];
-          const uint16_t* bits = rows + s * stride + w0;
-          const __m512 v = _mm512_set1_ps(g[s]);
-          if (i + 8 < first[k + 1])
-            _mm_prefetch(reinterpret_cast<const char*>(rows + order[i + 8] * stride + w0), _MM_HINT_T0);
-#pragma GCC unroll 25
-          for (int q = 0; q < 25; q++) sum[q] = _mm512_mask_add_ps(sum[q], bits[q], sum[q], v);
-        }
-#pragma GCC unroll 25
-        for (int q = 0; q < 25; q++) _mm512_storeu_ps(row + (w0 + q) * 16, sum[q]);
-        w0 += 25;
-        continue;
-      }
-#endif
-      const int block = static_cast<int>(std::min(8L, words - w0));
-      float sum[8][16] = {};
-      for (long i = first[k]; i < first[k + 1]; i++) {
-        const long s = order[i];
-        const uint16_t* bits = rows + s * stride + w0;
-        for (int q = 0; q < block; q++) {
-#ifdef WIDE
-          const __m512 v = _mm512_set1_ps(g[s]), old = _mm512_loadu_ps(sum[q]);
-          _mm512_storeu_ps(sum[q], _mm512_mask_add_ps(old, bits[q], old, v));
-#else
-          for (int p = 0; p < 16; p++) sum[q][p] += g[s] * static_cast<float>((bits[q] >> p) & 1);
-#endif
-        }
-      }
-      std::memcpy(row + w0 * 16, sum, static_cast<size_t>(block) * sizeof sum[0]);
-      w0 += block;
+    for (long w = 0; w < words;) {  // words are a multiple of four
+      const long left = words - w;
+      const int block = left >= 24 ? 24 : left >= 12 ? 12 : left >= 8 ? 8 : 4;
+      if (block == 24) sum_words<24>(begin, end, g, rows + w, stride, row + w * 16);
+      if (block == 12) sum_words<12>(begin, end, g, rows + w, stride, row + w * 16);
+      if (block == 8) sum_words<8>(begin, end, g, rows + w, stride, row + w * 16);
+      if (block == 4) sum_words<4>(begin, end, g, rows + w, stride, row + w * 16);
+      w += block;
     }
   }
 }

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Straight-through training in torch, of any network of hwflow/models/tables.py; float teachers.
+
+Learned wiring is prune and regrow: the pins whose loss gradient times input says least are wired
+anew, each to the channel that the gradient at the pin goes with best. How many falls to none in the
+first two thirds of the epochs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwflow.errors import ConfigError
+from hwflow.models.dtnn import DtnnConfig, Layer, Tables
+from hwflow.models.tables import (
+    AffineNode,
+    Code,
+    GroupSum,
+    LookupNode,
+    MlpNode,
+    PolynomialNode,
+    TableLayer,
+    TableNetwork,
+    Thresholds,
+)
+from hwflow.training_tables import descent
+from hwflow.training_tables.kernels import load as load_kernels
+
+if TYPE_CHECKING:
+    from hwflow.train_tables import ProgressCallback, TableTraining
+
+REGROWN = 0.3  # share of the pins wired anew at first
+REGROW_UNTIL = 2 / 3
+REGROW_SAMPLES = 1024
+REGROWS_AN_EPOCH = 2
+TEACHER_BATCH = 128
+TEACHER_RATE = 2e-3
+
+
+def build(
+    cfg: DtnnConfig, thresholds: np.ndarray, seed: int, allowed: np.ndarray | None = None
+) -> TableNetwork:
+    """An untrained network with random wires; allowed: uint8 (nodes, bits) of the first layer."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    encoder = Thresholds(torch.from_numpy(thresholds).float(), thermometer=True)
+    layers: list[nn.Module] = []
+    channels, code = thresholds.size, Code(1)
+    for count, bits in zip(cfg.widths, cfg.bits, strict=True):
+        made = Code(bits)
+        free = allowed if not layers else None
+        wires = np.stack([
+            rng.choice(np.flatnonzero(free[n]) if free is not None else channels, cfg.inputs,
+                       replace=channels < cfg.inputs)
+            for n in range(count)
+        ])  # fmt: skip
+        layers.append(TableLayer(torch.from_numpy(wires), _node(cfg, count, code, made)))
+        channels, code = count, made
+    return TableNetwork(encoder, layers, GroupSum(cfg.classes) if cfg.head == "sum" else None)
+
+
+def _node(cfg: DtnnConfig, count: int, read: Code, made: Code) -> nn.Module:
+    if cfg.node == "lookup":
+        size = 1 << (cfg.inputs * read.bits)
+        # the mean of the children is a table to begin with, and a random part on top of it
+        codes = torch.arange(size)[:, None] >> (read.bits * torch.arange(cfg.inputs)) & read.hi
+        mean = codes.float().mean(1) / read.hi
+        signs = torch.where(torch.rand(count, 1) < 0.5, -1.0, 1.0)
+        values = (0.5 + signs * (mean - 0.5) + 0.3 * torch.randn(count, size)) * made.hi
+        return LookupNode(values, cfg.inputs, read, made)
+    if cfg.node == "affine":
+        return AffineNode(count, cfg.inputs, made)
+    if cfg.node == "polynomial":
+        return PolynomialNode(count, cfg.inputs, made)
+    return MlpNode(count, cfg.inputs, made)
+
+
+def train(
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, cache: Path,
+    options: TableTraining, progress: ProgressCallback | None,
+) -> Tables:  # fmt: skip
+    """Train options.epochs epochs and enumerate the nodes."""
+    model = train_network(cfg, images, labels, thresholds, cache, options, progress)
+    return enumerate_tables(model, cfg)
+
+
+def train_network(
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, cache: Path,
+    options: TableTraining, progress: ProgressCallback | None = None,
+) -> TableNetwork:  # fmt: skip
+    """The same, but the torch modules, in evaluation mode."""
+    from hwflow.train_tables import Copies, Progress, patches
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    allowed = None
+    if cfg.wiring == "patches":
+        allowed = patches(cfg.shape, cfg.levels, cfg.widths[0], options.seed)
+    model = build(cfg, thresholds, options.seed, allowed).train()
+    guide = teacher(images, labels, cfg.classes, options) if options.distil else None
+    kernels = load_kernels(cache)
+    copies = Copies(kernels, images, labels, cfg.classes, thresholds, options, guide)
+    votes = cfg.widths[-1] // cfg.classes if cfg.head == "sum" else 1
+    top = (1 << cfg.bits[-1]) - 1
+    if options.temperature:
+        temperature = options.temperature
+    else:
+        temperature = top * (descent.temperature(votes, 1) if cfg.head == "sum" else 0.1)
+    groups = [
+        {"params": list(layer.parameters()),
+         "lr": options.rate * (layer.code.hi if isinstance(layer.node, LookupNode) else 1)}
+        for layer in _layers(model)
+    ]  # fmt: skip
+    optimiser = torch.optim.Adam(groups, betas=options.betas)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, options.epochs))
+    start = time.monotonic()
+    for epoch in range(options.epochs):
+        columns, targets = copies.draw(epoch, 1)
+        x, q = torch.from_numpy(columns), torch.from_numpy(targets)
+        batch = min(options.batch, x.shape[1])
+        steps = x.shape[1] // batch
+        part = epoch / (REGROW_UNTIL * options.epochs)
+        share = REGROWN * (1 - part) if cfg.wiring != "random" and part < 1 else 0.0
+        total, moved = 0.0, 0
+        for step in range(steps):
+            if share and step % max(1, steps // REGROWS_AN_EPOCH) == 0:
+                few = slice(step * batch, step * batch + REGROW_SAMPLES)
+                moved += _regrow(model, x[:, few].T.float(), q[:, few].T, temperature, share,
+                                 allowed)  # fmt: skip
+            at = slice(step * batch, (step + 1) * batch)
+            optimiser.zero_grad()
+            loss = _loss(model, x[:, at].T.float(), q[:, at].T, temperature)
+            loss.backward()
+            optimiser.step()
+            total += float(loss.detach())
+        schedule.step()
+        if progress is not None:
+            seconds = time.monotonic() - start
+            progress(Progress("epoch", epoch + 1, options.epochs, total / steps, moved, seconds))
+    return model.eval()
+
+
+def _loss(model: TableNetwork, bits: Tensor, q: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of bits (B, P) behind the encoder against q (B, classes)."""
+    for layer in model.layers:
+        bits = layer(bits)
+    scores = model.head(bits) if model.head is not None else bits
+    return -(q * F.log_softmax(scores / temperature, dim=1)).sum(1).mean()
+
+
+def _regrow(
+    model: TableNetwork, bits: Tensor, q: Tensor, temperature: float, share: float,
+    allowed: np.ndarray | None,
+) -> int:  # fmt: skip
+    """Wire the least useful pins of each layer anew; how many."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    sources: list[Tensor] = []
+
+    def source(_: nn.Module, args: tuple[Tensor]) -> None:
+        sources.append(args[0].detach())
+
+    def children(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        at = args[0]
+        if at.requires_grad:
+            at.retain_grad()
+        else:
+            at = at.detach().requires_grad_()
+        seen.append((at, at.detach()))
+        return (at,)
+
+    layers = _layers(model)
+    hooks = [layer.register_forward_pre_hook(source) for layer in layers]
+    hooks += [layer.node.register_forward_pre_hook(children) for layer in layers]
+    _loss(model, bits, q, temperature).backward()
+    for hook in hooks:
+        hook.remove()
+    model.zero_grad()
+    moved = 0
+    for place, (layer, (at, _), x) in enumerate(zip(layers, seen, sources, strict=True)):
+        wires = cast(Tensor, layer.wires)
+        count, inputs = wires.shape
+        assert at.grad is not None
+        grad = at.grad.reshape(len(bits), -1)  # (B, N * k)
+        centred = x - x.mean(0)
+        gain = (grad.T @ centred).abs()  # (N * k, C)
+        size = centred.std(0) + 1e-3
+        gain = gain / size
+        gain.reshape(count, inputs, -1).scatter_(
+            2, wires[:, None].expand(-1, inputs, -1), -1.0
+        )  # not what the node reads already
+        if allowed is not None and place == 0:
+            free = torch.from_numpy(allowed).bool().repeat_interleave(inputs, 0)
+            gain[~free] = -1.0
+        own = at.detach().reshape(len(bits), -1)
+        value = (grad * (own - own.mean(0))).abs().mean(0)
+        weakest = value.argsort()[: int(share * len(value))]
+        # at most one pin of a node, lest two of them take the same channel
+        _, first = np.unique((weakest // inputs).numpy(), return_index=True)
+        chosen = weakest[torch.from_numpy(np.sort(first))]
+        best = gain[chosen].argmax(1)
+        good = gain[chosen, best] > 0
+        wires.view(-1)[chosen[good]] = best[good]
+        moved += int(good.sum())
+    return moved
+
+
+def _layers(model: TableNetwork) -> list[TableLayer]:
+    return cast(list[TableLayer], list(model.layers))
+
+
+@torch.no_grad()
+def enumerate_tables(model: TableNetwork, cfg: DtnnConfig) -> Tables:
+    """Every node at every address: the arrays of the network."""
+    model.eval()
+    layers, read = [], Code(1)
+    for layer in _layers(model):
+        at = cast(Tensor, layer.wires)
+        count, inputs = at.shape
+        made = cast(Code, layer.code)
+        address = torch.arange(1 << (inputs * read.bits))
+        codes = address[:, None] >> (read.bits * torch.arange(inputs)) & ((1 << read.bits) - 1)
+        reals = codes[:, None].float().expand(-1, count, -1)
+        values = torch.round(layer.node(reals) / layer.scale()).T
+        wires = at[:, :, None] * read.bits + torch.arange(read.bits)
+        layers.append(Layer(
+            np.ascontiguousarray(wires.reshape(count, -1).numpy().astype(np.int32)),
+            np.ascontiguousarray(values.numpy().astype(np.int16)), made.bits, made.signed,
+        ))  # fmt: skip
+        if made.signed or float(layer.scale()) != 1:
+            raise ConfigError("layers of dtnn have unsigned codes of scale 1")
+        read = made
+    encoder = model.encoder
+    assert isinstance(encoder, Thresholds)
+    groups = cfg.classes if model.head is not None else 0
+    return Tables(cfg.shape, encoder.whole().numpy(), tuple(layers), groups)
+
+
+# --- float teachers -----------------------------------------------------------------------------
+
+
+class _Teacher(nn.Module):
+    """A small convolutional network for images, a perceptron for rows of a table."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        planes, height, width = shape
+        if min(height, width) < 8:
+            self.body: nn.Module = nn.Sequential(
+                nn.Flatten(), nn.Linear(math.prod(shape), 128), nn.BatchNorm1d(128), nn.ReLU(),
+                nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, classes),
+            )
+            return
+        self.body = nn.Sequential(
+            nn.Conv2d(planes, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Flatten(), nn.Linear(32 * (height // 4) * (width // 4), classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels / 256 (B, C, H, W) -> logits."""
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+def teacher(
+    images: np.ndarray, labels: np.ndarray, classes: int, options: TableTraining
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Train a float network; the function from images uint8 to its probabilities (N, classes)."""
+    torch.manual_seed(options.seed)
+    rng = np.random.default_rng(options.seed)
+    net = _Teacher(images.shape[1:], classes).train()
+    steps = max(1, len(images) // TEACHER_BATCH) * options.teacher_epochs
+    optimiser = torch.optim.Adam(net.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, TEACHER_RATE * 2, total_steps=steps)
+    for _ in range(steps):
+        picked = rng.integers(0, len(images), TEACHER_BATCH)
+        x = torch.from_numpy(images[picked]).float() / 256
+        optimiser.zero_grad()
+        loss = F.cross_entropy(net(x), torch.from_numpy(labels[picked]))
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    net.eval()
+
+    @torch.no_grad()
+    def ask(batch: np.ndarray) -> np.ndarray:
+        parts = [
+            net(torch.from_numpy(batch[at : at + 1000]).float() / 256).softmax(1)
+            for at in range(0, len(batch), 1000)
+        ]
+        found: np.ndarray = torch.cat(parts).numpy()
+        return found
+
+    return ask
