@@ -338,12 +338,12 @@ def test_labels_do_not_lie_on_each_other() -> None:
 
 def test_rows_are_chosen_by_name_and_data() -> None:
     assert bench_tables.choose(None, None) == rows.ROWS
-    chosen = bench_tables.choose("trees", "keel:magic, keel:optdigits")
+    chosen = bench_tables.choose("trees-small", "keel:magic, keel:optdigits")
     assert {(row.name, row.data) for row in chosen} == {
-        ("trees", "keel:magic"), ("trees", "keel:optdigits")}
+        ("trees-small", "keel:magic"), ("trees-small", "keel:optdigits")}
     for only, spec, why in (("nobody", None, "--only 'nobody': give some of"), ("", None, "--only"),
                             (None, "mars", "--data 'mars'"),
-                            ("trees", "mnist", "has no row with")):  # fmt: skip
+                            ("trees-small", "mnist", "has no row with")):  # fmt: skip
         with pytest.raises(ConfigError, match=why):
             bench_tables.choose(only, spec)
 

@@ -1,14 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks of tables of hwflow itself, by the same bench as everything else."""
+"""Networks of tables of hwflow itself, by the same bench as everything else; and with other
+settings of the same trainer, the DWN-style network: one layer of tables of six binary inputs and a
+popcount, contents and wires trained by gradient alone.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from hwflow import train_tables
 from hwflow.data.samples import Samples
 from hwflow.emit import tables
+from hwflow.errors import ConfigError
 from hwflow.models import dtnn
-from hwflow.peers.design import Design
+from hwflow.peers.design import Data, Design, Place
+from hwflow.train_tables import TableTraining
+
+SHIPPED = Path(dtnn.__file__).parents[1] / "checkpoints"
 
 
 def design(
@@ -22,3 +35,46 @@ def design(
         "out_class", core.latency, np.asarray(predicted, np.int64), train_minutes, source, notes,
         {name: part.luts for name, part in core.parts.items()},
     )
+
+
+def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
+    """Train and emit. settings: `seed`, `levels`; `luts` or `widths`; options of TableTraining.
+
+    A training that is complete below `place` is not repeated.
+    """
+    rest = dict(settings)
+    seed, levels = int(rest.pop("seed")), int(rest.pop("levels", 1))
+    luts, widths = rest.pop("luts", None), rest.pop("widths", None)
+    if (luts is None) == (widths is None):
+        raise ConfigError("a row of ours has either `luts` or `widths`")
+    if luts is not None:
+        cfg = dtnn.sized(int(luts), data.train.shape, data.classes, levels)
+    else:
+        cfg = dtnn.DtnnConfig("flat", tuple(widths), data.train.shape, data.classes, levels)
+    options = TableTraining(seed=seed, **rest)
+    out = place.folder / "train"
+    done = out / train_tables.CHECKPOINT
+    if not done.is_file():
+        train_tables.train(cfg, data.train.images, data.train.labels, out, place.cache, options)
+    net, meta = dtnn.load_checkpoint(done)
+    return design(net, data.test, meta["seconds"] / 60, "hwflow", _notes(cfg, options))
+
+
+def shipped(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
+    """A checkpoint that comes with hwflow. settings: its `file`; the seed is that of its training.
+    """
+    net, meta = dtnn.load_checkpoint(SHIPPED / settings["file"])
+    features = math.prod(net.shape)
+    if features != data.features or (net.groups or data.classes) != data.classes:
+        raise ConfigError(f"{settings['file']} is for {features} bytes a sample, {data.spec} has "
+                          f"{data.features}")
+    minutes = meta["seconds"] / 60 if "seconds" in meta else None
+    nodes = " + ".join(str(len(layer.wires)) for layer in net.layers)
+    return design(net, data.test, minutes, "hwflow, shipped checkpoint",
+                  f"{nodes} tables, {net.thresholds.shape[1]} thresholds a byte")
+
+
+def _notes(cfg: dtnn.DtnnConfig, options: TableTraining) -> str:
+    nodes = " + ".join(str(width) for width in cfg.widths)
+    return (f"{nodes} tables, {cfg.levels} thresholds a byte, {options.sweeps} sweeps, "
+            f"{options.epochs} epochs")

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hwflow.peers import trees
+from hwflow.peers import hgq_lut, ours, trees
 from hwflow.peers.design import Data, Design, Place
 
 Build = Callable[[Data, Mapping[str, Any], Place], Design]
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,48 @@ class Row:
     seeds: tuple[int, ...] = (0,)
 
 
-# Rounds and depth of the published TreeLUT designs on MNIST; those of the tables were chosen on
-# part of the training rows.
+def _shipped(size: str) -> Row:
+    return Row(size, f"tables, {size}", "ours", "mnist", ours.shipped,
+               {"file": f"dtnn_{size}_mnist.safetensors"})
+
+
+def _dwn(nodes: int) -> Row:
+    return Row(f"dwn-{nodes}", f"DWN-style, {nodes} nodes", "peer", "mnist", ours.build,
+               {"widths": (nodes,), "sweeps": 0, "epochs": 80}, SEEDS)
+
+
+def _trees(data: str, size: str, **settings: float) -> Row:
+    return Row(f"trees-{size}", f"boosted trees, {size}", "peer", data, trees.build, settings)
+
+
+def _hgq(data: str, kind: str, hidden: tuple[int, ...], **settings: object) -> Row:
+    name, method = ("hgq-lut", "HGQ-LUT") if kind == "tables" else ("mlp", "quantised MLP (HGQ)")
+    return Row(name, method, "peer", data, hgq_lut.build,
+               {"kind": kind, "hidden": hidden, **settings})
+
+
+def _ours(data: str, luts: int, levels: int, **settings: int) -> Row:
+    return Row(f"tables-{luts}", f"tables, {luts} LUT", "ours", data, ours.build,
+               {"luts": luts, "levels": levels, **settings}, SEEDS)
+
+
+DIGITS, MAGIC = "keel:optdigits", "keel:magic"
+# Boosted trees on MNIST have the rounds, depth and bits of the published TreeLUT designs. All other
+# settings were chosen on a fifth of the training rows.
 ROWS: tuple[Row, ...] = (
-    Row("trees-30x5", "boosted trees, depth 5", "peer", "mnist", trees.build,
-        {"rounds": 30, "depth": 5}),
-    Row("trees-30x4", "boosted trees, depth 4", "peer", "mnist", trees.build,
-        {"rounds": 30, "depth": 4}),
-    Row("trees", "boosted trees", "peer", "keel:optdigits", trees.build,
-        {"rounds": 20, "depth": 4}),
-    Row("trees", "boosted trees", "peer", "keel:magic", trees.build,
-        {"rounds": 30, "depth": 5, "feature_bits": 8}),
+    *(_shipped(size) for size in ("small", "medium", "large")),
+    *(_dwn(nodes) for nodes in (290, 690, 1850)),
+    _trees("mnist", "I", rounds=30, depth=5),
+    _trees("mnist", "II", rounds=30, depth=4),
+    _hgq("mnist", "dense", (32,), epochs=15, input_bits=1, learn_input=False, beta=(1e-7, 3e-5)),
+    _ours(DIGITS, 400, 3, sweeps=20, epochs=20),
+    _ours(DIGITS, 700, 3, sweeps=20, epochs=20),
+    _trees(DIGITS, "small", rounds=10, depth=4, feature_bits=2, leaf_bits=4),
+    _trees(DIGITS, "large", rounds=30, depth=3, feature_bits=2, leaf_bits=4),
+    _hgq(DIGITS, "tables", (16,), epochs=60, batch=128, rate=5e-3, beta=(1e-6, 1e-4)),
+    _hgq(DIGITS, "dense", (24,), epochs=60, batch=128, rate=5e-3, beta=(1e-7, 1e-4)),
+    _ours(MAGIC, 200, 12, sweeps=5, epochs=0),
+    _ours(MAGIC, 400, 12, sweeps=5, epochs=0),
+    _trees(MAGIC, "small", rounds=10, depth=5, eta=0.6, feature_bits=8),
+    _trees(MAGIC, "large", rounds=40, depth=5, eta=0.3, feature_bits=8),
 )  # fmt: skip
