@@ -2,6 +2,9 @@
 """Convolutional networks in the engine's form: interpreter, compiler and RTL agree on each word."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwflow import boards, estimate, ingest, inspect, interp, passes
+from hwflow.driver import Batch, DriverError
 from hwflow.emit import engine
 from hwflow.emit.engine.words import never_read
 from hwflow.errors import GraphError, ResourceError
 from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.ops import OPS
+from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.concat import ConcatAttrs
 from hwflow.ops.conv import ConvAttrs
 from hwflow.ops.conv2d import Conv2dAttrs
@@ -29,6 +34,7 @@ from hwflow.ops.resize import ResizeAttrs
 from hwflow.ops.threshold import ThresholdAttrs
 from hwflow.ops.upsample import UpsampleAttrs
 from hwflow.passes.engine_form import EngineForm, engine_form, form_of, is_native
+from hwflow.passes.engine_host import host_arrays
 from hwflow.passes.engine_values import order
 from tests import small_cnns
 from tests.engine_graphs import I8, U8
@@ -201,10 +207,10 @@ def test_the_engine_runs_small_networks(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lenet", "resnet"])
 def test_a_build_ends_with_no_mismatch(name: str, tmp_path: Path) -> None:
-    """The RTL: every word of a frame, and the outputs of its 16 images."""
+    """The RTL: every word of a frame, and the outputs of its 16 images. Then the deploy folder."""
     path, out = tmp_path / "cnn.onnx", tmp_path / "run"
     onnx.save(NETS[name](), path)
-    records = build(path, out, "rtl")
+    records = build(path, out, "rtl", more=("bitstream",))
     made = str(records["sim"].made)
     assert records["sim"].status == "done" and ": 0 mismatches" in made, records
     assert made.startswith("1 frames of 16 images")
@@ -213,6 +219,88 @@ def test_a_build_ends_with_no_mismatch(name: str, tmp_path: Path) -> None:
     assert found["macs_per_frame"] == 16 * graph.macs()
     program = engine.compile_graph(engine_form(graph).graph)
     assert abs(program.model_cycles / found["cycles_per_frame"] - 1) < 0.1
+    assert "deploy folder" in str(records["bitstream"].made), records["bitstream"]
+    on_a_board(out / "bitstream" / "deploy", graph, tmp_path / "board")
+
+
+def on_a_board(source: Path, graph: Graph, folder: Path) -> None:
+    """The folder's run.py with a package pynq that answers as the engine would."""
+    shutil.copytree(source, folder)
+    form, images = engine_form(graph), np.load(folder / "images.npy")
+    frame = form.pack(images)
+    every = interp.run(form.graph, {form.graph.inputs[0]: frame}, keep=True)
+    np.save(folder / "frame.npy", frame.astype(np.uint8))
+    output = np.concatenate([every[n].astype(np.uint8).ravel() for n in form.graph.outputs])
+    shutil.copyfile(Path(__file__).with_name("fake_pynq.py"), folder / "pynq.py")
+    for suffix in ("bit", "hwh"):
+        (folder / f"cnn.{suffix}").touch()
+    for flip, said in ((0, "yes"), (255, "NO")):
+        np.save(folder / "output.npy", output ^ np.uint8(flip))
+        done = subprocess.run([sys.executable, "run.py"], cwd=folder, text=True, timeout=120,
+                              capture_output=True, check=False)  # fmt: skip
+        assert f"16 images; as expected: {said}" in done.stdout, done.stderr
+        assert done.returncode == int(said == "NO")
+    assert "16 images" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_host_driver_makes_the_same_outputs(name: str, tmp_path: Path) -> None:
+    """host.npz against the network itself; images beyond one frame, and what is no image."""
+    graph = read(NETS[name](), tmp_path)
+    form = engine_form(graph)
+    np.savez(tmp_path / "host.npz", **host_arrays(form))
+    batch = Batch.load(tmp_path / "host.npz")
+    images = random_images(graph, 19, 2)
+
+    class Stub:
+        def run(self, picture: np.ndarray) -> None:
+            frame = picture.transpose(2, 0, 1).astype(np.int64)
+            every = interp.run(form.graph, {form.graph.inputs[0]: frame}, keep=True)
+            self.held = [every[n].astype(np.uint8).ravel() for n in form.graph.outputs]
+
+        def output(self, size: int) -> np.ndarray:
+            return np.concatenate(self.held)[:size]
+
+    found = batch.run(Stub(), images)
+    for index, image in enumerate(images):
+        for key, array in interp.run(graph, {graph.inputs[0]: image}).items():
+            np.testing.assert_array_equal(found[key][index], array)
+    with pytest.raises(DriverError, match="one frame takes 1 to 16"):
+        batch.pack(images)
+    with pytest.raises(DriverError, match="not those of the input"):
+        batch.pack(images[:1] + 256)
+    held = host_arrays(form)
+    del held["names"]
+    with pytest.raises(DriverError, match=r"host.npz is not one of a program"):
+        Batch(held)
+    (tmp_path / "host.npz").write_bytes(b"PK")
+    with pytest.raises(DriverError, match="copy it again"):
+        Batch.load(tmp_path / "host.npz")
+
+
+def test_argmax_behind_moves_is_the_host_s() -> None:
+    """Moves before and behind the argmax, and its last maximum."""
+    b = GraphBuilder("moves")
+    x = b.input("image", (4, 1, 3), I8)
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-7, 8, (6, 4, 1, 1))
+    attrs = Conv2dAttrs((1, 1), (1, 1), (0,) * 4, (1, 1), 1, 0, 4, 32, -2, 1, IntType(4, True))
+    y = b.add("y", "conv2d", [x], attrs, scales(rng, weight, I8, 4))
+    y = b.add("turn", "rearrange", [y], RearrangeAttrs((6, 1, 3), (1, 0, 2), (6, 3, 1)))
+    last = b.add("last", "argmax", [y], ArgmaxAttrs(True))
+    first = b.add("first", "argmax", [y], ArgmaxAttrs(False))
+    flat = b.add("flat", "rearrange", [last], RearrangeAttrs((3, 1), (1, 0), (3, 1, 1)))
+    graph = b.build([flat, first])
+    form = engine_form(graph)
+    images = random_images(graph, 16, 3)
+    batch = Batch(host_arrays(form))
+    every = interp.run(form.graph, {"image": form.pack(images)}, keep=True)
+    output = np.concatenate([every[n].astype(np.uint8).ravel() for n in form.graph.outputs])
+    found = batch.unpack(output, 16)
+    expected = [interp.run(graph, {"image": image}) for image in images]
+    for name in ("flat", "first"):
+        assert np.array_equal(found[name], np.stack([one[name] for one in expected]))
+    assert not np.array_equal(found["flat"].ravel(), found["first"].ravel())
 
 
 def test_estimate_and_inspect_know_the_form(tmp_path: Path) -> None:

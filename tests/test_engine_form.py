@@ -249,9 +249,9 @@ def test_one_frame_takes_one_to_sixteen_images() -> None:
     assert form.images == 16
 
 
-def build(path: Path, out: Path, *require: str) -> dict[str, Record]:
-    """Stages lower, rtl, sim and report of a file, one frame."""
-    wanted = ("data", "export", "train", "lower", "rtl", "sim", "report")
+def build(path: Path, out: Path, *require: str, more: tuple[str, ...] = ()) -> dict[str, Record]:
+    """Stages lower, rtl, sim and report of a file, and perhaps more; one frame."""
+    wanted = ("data", "export", "train", "lower", "rtl", "sim", "report", *more)
     some = tuple(stage for stage in stages.STAGES if stage.name in wanted)
     chosen = options(str(path), "pynq-z2", tiles=2, frames=1, require=require)
     return {r.name: r for r in runner.build(some, chosen, out)}

@@ -5,12 +5,14 @@ The package imports nothing else of hwflow, so that it can be copied to a board 
 """
 
 from .accelerator import Accelerator, Buffer, DriverError, Frame, Layout, Memory, Registers
+from .batch import Batch
 from .classifier import Classifier
 from .decode import COLUMNS, HeadScales, boxes, candidates
 
 __all__ = [
     "COLUMNS",
     "Accelerator",
+    "Batch",
     "Buffer",
     "Classifier",
     "DriverError",

@@ -58,7 +58,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "rtl", hardware.rtl, needs=("lower",), options=("config", "require", "backend"),
-        modules=("hwflow.emit.engine", "hwflow.passes.engine_form"), folders=("hdl",), files=_board,
+        modules=("hwflow.emit.engine", "hwflow.passes.engine_host"), folders=("hdl",), files=_board,
     ),
     Stage(
         "sim", hardware.sim, needs=("data", "lower", "rtl"), options=("seed", "frames"),

@@ -19,10 +19,12 @@ from hwflow.stages.torch_half import read_json, write_json
 if TYPE_CHECKING:
     from hwflow.boards import Board
 
+HOST = "host.npz"
 DRIVER = Path(__file__).resolve().parents[1] / "driver"
 # What the board needs of the driver; the rest of the package makes the register map.
 DRIVER_FILES = (
-    "__init__.py", "accelerator.py", "board.py", "classifier.py", "decode.py", "regmap.py",
+    "__init__.py", "accelerator.py", "batch.py", "board.py", "classifier.py", "decode.py",
+    "regmap.py",
 )
 
 
@@ -151,27 +153,37 @@ def _deploy(ctx: Context, board: Board, name: str, ran: bool) -> str:
 
     folder = ctx.work / "deploy"
     frames = arrays.read(ctx.folder("sim") / "frames.npz")
-    if "candidates0" not in frames:
-        return ""  # not a detector: the driver knows no other outputs
-    photograph = np.ascontiguousarray(frames["images"][0].transpose(1, 2, 0))
-    expected = {
-        "columns": ["logit", "class", "y", "x", "w", "h", "reg_x", "reg_y"],
-        "candidates": frames["candidates0"].tolist(), "boxes": frames["boxes0"].tolist(),
-        "scores": frames["scores0"].tolist(), "labels": frames["labels0"].tolist(),
-    }
+    batch = (ctx.folder("rtl") / HOST).is_file()
+    if "candidates0" not in frames and not batch:
+        return ""  # neither a detector nor a batch: the driver knows no other outputs
     copy_driver(folder)
-    for file in ("program.bin", "layout.json"):
+    for file in ("program.bin", "layout.json", *([HOST] if batch else [])):
         shutil.copyfile(ctx.folder("rtl") / file, folder / file)
     shutil.copyfile(resources.path("hdl") / "shell" / "registers.toml", folder / "registers.toml")
-    np.save(folder / "photograph.npy", photograph)
-    Image.fromarray(photograph).save(folder / "photograph.png")
-    (folder / "expected.json").write_text(json.dumps(expected) + "\n")
+    if batch:
+        np.save(folder / "images.npy", frames["images"])
+        outputs: Mapping[str, Any] = {  # none of the names is a parameter of savez
+            key.removeprefix("output."): array for key, array in frames.items()
+            if key.startswith("output.")
+        }  # fmt: skip
+        np.savez(folder / "expected.npz", **outputs)
+    else:
+        photograph = np.ascontiguousarray(frames["images"][0].transpose(1, 2, 0))
+        expected = {
+            "columns": ["logit", "class", "y", "x", "w", "h", "reg_x", "reg_y"],
+            "candidates": frames["candidates0"].tolist(), "boxes": frames["boxes0"].tolist(),
+            "scores": frames["scores0"].tolist(), "labels": frames["labels0"].tolist(),
+        }
+        np.save(folder / "photograph.npy", photograph)
+        Image.fromarray(photograph).save(folder / "photograph.png")
+        (folder / "expected.json").write_text(json.dumps(expected) + "\n")
     cycles = read_json(ctx.folder("sim") / "result.json")["cycles"]["main"][0]
     if ran:
         for file in (f"{name}.bit", f"{name}.hwh"):
             shutil.copyfile(ctx.work / file, folder / file)
     holes = {"name": name, "board": board, "bitstream": bitstream_state(ran), "cycles": cycles,
-             "register_base": f"0x{vivado.REGISTER_BASE:08X}"}
-    (folder / "run.py").write_text(render("deploy_run.py.j2", name=name))
-    (folder / "README.md").write_text(render("deploy_readme.md.j2", **holes))
+             "register_base": f"0x{vivado.REGISTER_BASE:08X}", "count": len(frames["images"])}
+    kind = "deploy_batch" if batch else "deploy"
+    (folder / "run.py").write_text(render(f"{kind}_run.py.j2", name=name))
+    (folder / "README.md").write_text(render(f"{kind}_readme.md.j2", **holes))
     return ", deploy folder"

@@ -16,6 +16,7 @@ from hwflow import boards
 from hwflow.build import Context, Outcome
 from hwflow.errors import ConfigError, GraphError, ResourceError, VerifyError
 from hwflow.stages import hls4ml_stage
+from hwflow.stages.deploy import HOST
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import write_json
@@ -79,9 +80,12 @@ def hls(ctx: Context) -> Outcome:
 
 def rtl(ctx: Context) -> Outcome:
     """program.bin and layout.json for the engine, of the network and of its 20-class form."""
+    import numpy as np
+
     from hwflow.emit.engine import compile_graph
     from hwflow.ir import Graph
     from hwflow.passes.engine_form import form_of
+    from hwflow.passes.engine_host import host_arrays
 
     options: BuildOptions = ctx.options
     if options.backend == "hls4ml":
@@ -104,6 +108,12 @@ def rtl(ctx: Context) -> Outcome:
         program.save(ctx.work if name == "main" else ctx.work / name)
         if form is not None:
             (ctx.work / "engine.txt").write_text(form.graph.table())
+            try:
+                host: Mapping[str, Any] = host_arrays(form)  # none is a parameter of savez
+            except GraphError as error:
+                ctx.say(f"no {HOST}: {error}")  # then there is no deploy folder either
+            else:
+                np.savez(ctx.work / HOST, **host)
         made.append(
             f"{name}: {len(program.steps)} descriptors, {len(program.stream):,} bytes, "
             f"{program.peak_words} of {params.act_words} activation words"
