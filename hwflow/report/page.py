@@ -204,7 +204,9 @@ def cards(report: Report) -> tuple[Card, ...]:
     accuracy = report.accuracy
     card(accuracy.metric or "accuracy",
          None if accuracy.value is None else f"{100 * accuracy.value:.1f} %",
-         f"on {_shown(accuracy.images)} images; float network {_percent(accuracy.float_value)}",
+         f"on {_shown(accuracy.images)} samples" + (
+             "" if accuracy.float_value is None
+             else f"; float network {_percent(accuracy.float_value)}"),
          accuracy.reason)
     used = report.resources
     card("logic", _logic(used.lut) if used.lut else None,

@@ -120,7 +120,7 @@ def numbers(report: Report) -> Table:
                           ("RTL", report.verify.rtl)):
         count = getattr(checked, "images", None) or getattr(checked, "frames", None)
         row(f"mismatches, {name}", _show(checked.mismatches),
-            f"every layer of {count} photographs", checked.reason)
+            f"{_show(count)} samples", checked.reason)
     speed = report.performance
     row("cycles a frame", _show(speed.cycles_per_frame), speed.kind, speed.reason)
     clock = "" if speed.clock_mhz is None else f", at {speed.clock_mhz:g} MHz"
@@ -138,8 +138,9 @@ def numbers(report: Report) -> Table:
         row("power, W", _show(power.total_w), f"{power.kind}, confidence {power.confidence}", None)
     accuracy = report.accuracy
     row(accuracy.metric or "accuracy",
-        None if accuracy.value is None else f"{100 * accuracy.value:.1f} %",
-        f"{accuracy.images} images; float network {100 * (accuracy.float_value or 0):.1f} %",
+        None if accuracy.value is None else f"{100 * accuracy.value:.2f} %",
+        f"{_show(accuracy.images)} samples" if accuracy.float_value is None
+        else f"{_show(accuracy.images)} samples; float network {100 * accuracy.float_value:.1f} %",
         accuracy.reason)
     row("bitstream", report.bitstream.path or report.bitstream.status, report.bitstream.reason,
         None)

@@ -29,6 +29,7 @@ AT_ONCE = 1000  # samples
 MOST_BYTES = 1 << 32  # of a test split
 DEPLOYED = 1000  # test samples that go to the board
 FILE_SAMPLES = 100  # of a QONNX file without vectors
+HLS_BOARD = "pynq-z2"
 METRIC = "top-1 accuracy"
 TARGETS: Mapping[str, str] = {"xc7": "xilinx", "ecp5": "ecp5", "ice40": "ice40", "gowin": "gowin"}
 STREAM = ("lib/fifo.sv", "tables/tables_axis.sv")
@@ -179,7 +180,10 @@ def hls(ctx: Context) -> Outcome:
     graph = Graph.load(graph_folders(ctx)["main"])
     batch = samples(ctx, graph)
     ctx.say("writing C++")
-    emit.write(graph, ctx.work, boards.load(ctx.options.board), {graph.inputs[0]: batch[0]})
+    board = boards.load(ctx.options.board)
+    if board.engine is None:  # no HLS compiler makes this chip: the C++ is that for a Zynq
+        board = boards.load(HLS_BOARD)
+    emit.write(graph, ctx.work, board, {graph.inputs[0]: batch[0]})
     ctx.say("compiling with g++")
     emit.build(ctx.work)
     source, tensors = graph.inputs[0], 0
@@ -335,7 +339,37 @@ def bitstream(ctx: Context) -> Outcome:
         return Outcome("", True, "there is no core: " + str(ctx.records["rtl"].reason))
     if board.shell == "zynq7":
         return _vivado(ctx, board)
-    raise ConfigError(f"board {board.name}: no shell for table networks")
+    return _open_board(ctx, board)
+
+
+def _open_board(ctx: Context, board: Board) -> Outcome:
+    from hwflow.toolchain import nextpnr, openboards
+
+    options: BuildOptions = ctx.options
+    core = {name: path.read_text() for name, path in sources(ctx, ()).items()}
+    pixels = read_json(ctx.folder("rtl") / "core.json")["pixels"]
+    files = openboards.wrap(board, core, pixels)
+    ctx.say(f"Yosys and nextpnr for {board.title}")
+    routed = nextpnr.build(
+        board, files, openboards.TOP, ctx.cache / f"nextpnr-{board.name}", name=options.name,
+        on_line=lambda line: ctx.say(line[:60]), allow_slow=options.allow_negative_slack,
+    )
+    file = routed.bitstream.name
+    shutil.copyfile(routed.bitstream, ctx.work / file)
+    for log in routed.bitstream.parent.glob("*.log"):
+        shutil.copyfile(log, ctx.work / log.name)
+    write_json(
+        ctx.work / "result.json",
+        {
+            "path": file, "critical_path": str(routed.path),
+            "resources": routed.resources.model_dump(mode="json"),
+            "timing": routed.timing.model_dump(mode="json"),
+        },
+    )
+    used = ", ".join(f"{name} {one.used:,} of {one.available:,}"
+                     for name, one in routed.utilisation.items())
+    program = str(board.program).format(bitstream=ctx.folder("bitstream") / file)
+    return Outcome(f"{file}, {routed.fmax_mhz:.1f} MHz post-route; {used}. Load it with: {program}")
 
 
 def _vivado(ctx: Context, board: Board) -> Outcome:
