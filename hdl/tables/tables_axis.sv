@@ -8,7 +8,7 @@
 //
 // Latency: tables_pkg::LATENCY + 2 cycles from the last beat. Interval: a beat a cycle; with BYTES =
 // PIXELS an image a cycle. Resources: a shift register of the bits that the core reads, a counter and
-// a fifo of four classes. The core stands still while that fifo is full.
+// a fifo of four classes. The core stands still while that fifo is nearly full.
 `default_nettype none
 
 module tables_axis #(
@@ -45,13 +45,20 @@ module tables_axis #(
   logic whole_q;  // frame_q is an image that the core has not taken yet
   logic drop_q;  // the rest of a frame that is too long
   logic error_q;
+  logic ready_q;
   logic take;
-  logic en;
+  logic en_d;
+  logic en_q;  // the core moves
+  logic whole_d;
+  logic [2:0] level;
   logic class_valid;
   logic [tables_pkg::CLASS_W-1:0] class_id;
   logic [tables_pkg::CLASS_W-1:0] class_out;
 
-  assign s_axis_tready = !whole_q || en;
+  // What is in flight when the core is stopped, one word a cycle for two cycles, still has a place
+  assign en_d = level < 3'd3;
+  assign whole_d = (take && s_axis_tlast && last_beat && !drop_q) || (whole_q && !en_q);
+  assign s_axis_tready = ready_q;
   assign take = s_axis_tvalid && s_axis_tready;
   assign last_beat = count_q == COUNT_W'(BEATS - 1);
   assign frame_error = error_q;
@@ -74,13 +81,16 @@ module tables_axis #(
       whole_q <= 1'b0;
       drop_q  <= 1'b0;
       error_q <= 1'b0;
+      en_q    <= 1'b1;
+      ready_q <= 1'b1;
     end else begin
+      en_q    <= en_d;
+      ready_q <= !whole_d || en_d;
+      whole_q <= whole_d;
       error_q <= take && !drop_q && (s_axis_tlast != last_beat);
-      if (en) whole_q <= 1'b0;
       if (take) begin
         count_q <= (s_axis_tlast || last_beat || drop_q) ? '0 : count_q + 1'b1;
         drop_q  <= !s_axis_tlast && (drop_q || last_beat);
-        if (s_axis_tlast && last_beat && !drop_q) whole_q <= 1'b1;
       end
     end
   end
@@ -89,7 +99,7 @@ module tables_axis #(
   tables_core u_core (
       .clk(clk),
       .rst(rst),
-      .en(en),
+      .en(en_q),
       .in_valid(whole_q),
       .in_pixels(frame_q[tables_pkg::PIXELS*8-1:0]),
       .out_valid(class_valid),
@@ -103,13 +113,13 @@ module tables_axis #(
   ) u_classes (
       .clk(clk),
       .rst(rst),
-      .in_valid(class_valid),
+      .in_valid(class_valid && en_q),
       .in_data(class_id),
-      .in_ready(en),
+      .in_ready(),
       .out_valid(m_axis_tvalid),
       .out_data(class_out),
       .out_ready(m_axis_tready),
-      .level()
+      .level(level)
   );
   /* verilator lint_on PINCONNECTEMPTY */
 endmodule
