@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hwflow import ingest, interp, passes, verify
+from hwflow.errors import GraphError
 from hwflow.export_tables import export_qonnx
 from hwflow.ir import Graph, GraphBuilder, IntType
 from hwflow.models.tables import Code
@@ -23,6 +24,7 @@ from hwflow.passes.table_forms import (
     support,
 )
 from hwflow.passes.table_reach import reachable
+from hwflow.passes.table_unseen import fill_unseen
 from hwflow.passes.tables import recognise_thresholds
 from tests.table_models import make_network, random_table_graph, random_tables
 
@@ -219,6 +221,31 @@ def test_slices_are_seen_through() -> None:
     # x0 and x1 without x1 does not occur
     assert reachable(graph)["z"].tolist() == [[True, False, True, True]]
     assert simplify_tables(graph).tensors["y"].shape == (3, 1, 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_unseen_addresses_cost_nothing(seed: int) -> None:
+    """The frames that were shown give the same, fewer wires are needed, and the graph says so."""
+    graph = simplify_tables(random_table_graph(seed))
+    every = every_input(graph)
+    shown = every[np.random.default_rng(seed).choice(len(every), 3, replace=False)]
+    small = fill_unseen(graph, shown)
+    before, after = (interp.run_many(g, {"x": shown}) for g in (graph, small))
+    for name, array in before.items():
+        assert np.array_equal(after[name], array)
+    needed = [
+        sum(int(support(g.const(n, "values")).sum()) for n in g.nodes if n.op == "tables")
+        for g in (graph, small)
+    ]
+    assert needed[1] < needed[0]
+    assert small.meta["statistical_dont_cares"].startswith("3 frames")
+    assert "statistical_dont_cares" not in graph.meta
+    # with all inputs shown nothing is left to choose
+    whole = fill_unseen(graph, every)
+    for name, array in interp.run_many(graph, {"x": every}).items():
+        assert np.array_equal(interp.run_many(whole, {"x": every})[name], array)
+    with pytest.raises(GraphError, match="limit 0"):
+        fill_unseen(graph, shown, 0)
 
 
 def test_lowered_networks_still_equal_their_files(tmp_path: Path) -> None:

@@ -34,18 +34,21 @@ def fill_unreachable(graph: Graph) -> Graph:
     care = reachable(graph)
 
     def filled(node: Node) -> dict[str, np.ndarray]:
-        kind: IntType = node.attrs.out
-        values = graph.const(node, "values")
         if care[node.name].all():
             return {}
-        planes = [
-            fill((values >> bit) & 1 == 1, care[node.name]).astype(np.int64) << bit
-            for bit in range(kind.bits)
-        ]
-        codes = sum(planes[1:], planes[0])
-        return {"values": np.where(codes > kind.hi, codes - (1 << kind.bits), codes)}
+        values = fill_codes(graph.const(node, "values"), care[node.name], node.attrs.out)
+        return {"values": values}
 
-    return _with_consts(graph, filled)
+    return with_consts(graph, filled)
+
+
+def fill_codes(values: np.ndarray, care: np.ndarray, kind: IntType) -> np.ndarray:
+    """`fill` of tables (N, 2**K) of codes, bit by bit: each bit is a function of its own."""
+    planes = [
+        fill((values >> bit) & 1 == 1, care).astype(np.int64) << bit for bit in range(kind.bits)
+    ]
+    codes = sum(planes[1:], planes[0])
+    return np.where(codes > kind.hi, codes - (1 << kind.bits), codes)
 
 
 def fill(bits: np.ndarray, care: np.ndarray) -> np.ndarray:
@@ -94,7 +97,7 @@ def reduce_support(graph: Graph) -> Graph:
             new_values[n] = values[n, old]
         return {"wires": new_wires, "values": new_values}
 
-    return _with_consts(graph, reduced)
+    return with_consts(graph, reduced)
 
 
 def support(values: np.ndarray) -> np.ndarray:
@@ -130,7 +133,7 @@ def merge_tables(graph: Graph) -> Graph:
         rows = np.arange(len(wires))[:, None]
         return {"wires": wires, "values": values[rows, address ^ flips[:, None]]}
 
-    return _with_consts(graph, moved)
+    return with_consts(graph, moved)
 
 
 def _parts(graph: Graph, tensor: str) -> list[str]:
@@ -251,7 +254,7 @@ Change = Callable[[Node], Mapping[str, np.ndarray]]
 SIMPLIFY = (fill_unreachable, reduce_support, merge_tables, drop_dead_tables)
 
 
-def _with_consts(graph: Graph, change: Change) -> Graph:
+def with_consts(graph: Graph, change: Change) -> Graph:
     """The graph with some constants of its tables replaced."""
     constants, nodes = dict(graph.constants), []
     for node in graph.nodes:

@@ -36,6 +36,8 @@ class _State:
     care: dict[str, np.ndarray] = field(default_factory=dict)
     sets: dict[tuple[Channel, ...], np.ndarray | None] = field(default_factory=dict)
     singles: dict[Channel, np.ndarray | None] = field(default_factory=dict)
+    known_wires: dict[Channel, list[tuple[Channel, int]]] = field(default_factory=dict)
+    known_keys: dict[Channel, set[Channel]] = field(default_factory=dict)
 
     def resolve(self, tensor: str, channel: int) -> Channel:
         """The channel that a channel of a concatenation or slice is."""
@@ -70,6 +72,11 @@ class _State:
 
     def keys(self, channel: Channel) -> set[Channel]:
         """What a channel shares with another if both depend on it; a comparator is its pixel."""
+        if channel not in self.known_keys:
+            self.known_keys[channel] = self._keys(channel)
+        return self.known_keys[channel]
+
+    def _keys(self, channel: Channel) -> set[Channel]:
         node = self.graph.producer(channel[0])
         if node is None or node.op not in ("threshold", "tables"):
             return {channel}
@@ -94,6 +101,9 @@ def _of_node(state: _State, node: Node) -> np.ndarray:
             for part in _sets(state, group):
                 channels, codes = part
                 places = [j for j, (c, _) in enumerate(wires) if c in channels]
+                twice = len({wires[j] for j in places}) < len(places)
+                if len(codes) == 1 << (node.attrs.code_bits * len(channels)) and not twice:
+                    continue  # every code of every channel with every other
                 found = np.zeros(len(codes), np.int64)
                 own = np.zeros(1 << bits, np.int64)
                 for rank, j in enumerate(places):
@@ -179,7 +189,17 @@ def _find_joint(state: _State, channels: tuple[Channel, ...]) -> np.ndarray | No
         codes, may = _evaluate(state, channel, parents, before)
         columns.append(codes)
         possible &= may
-    return np.unique(np.stack(columns, axis=1)[possible], axis=0)
+    return _distinct(np.stack(columns, axis=1)[possible])
+
+
+def _distinct(rows: np.ndarray) -> np.ndarray:
+    """The different rows of integers (S, n)."""
+    span = rows.max(axis=0) - rows.min(axis=0) + 1
+    if np.prod(span.astype(np.float64)) >= 2.0**62:
+        return np.unique(rows, axis=0)
+    weights = np.concatenate([[1], np.cumprod(span[:-1])])
+    _, first = np.unique((rows - rows.min(axis=0)) @ weights, return_index=True)
+    return rows[first]
 
 
 def _product(
