@@ -96,7 +96,7 @@ async def start(dut, factor: float = 1.0, stall: float = 0.0) -> Bench:  # noqa:
     bit = CLOCK_NS * parameter("CYCLES") * factor
     dut.rx.value = 1
     await power_up(dut, ["m_axis_tready", "s_axis_tvalid", "s_axis_tdata"])
-    bench = Bench(SerialLine(dut, bit, 60 * BITS * bit), Core(dut, rng, stall), rng)
+    bench = Bench(SerialLine(dut.rx, dut.tx, bit, 60 * BITS * bit), Core(dut, rng, stall), rng)
     cocotb.start_soon(bench.core.run())
     await bench.line.wait(BITS)
     return bench

