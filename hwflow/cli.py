@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import signal
@@ -18,14 +17,13 @@ import typer
 from rich.console import Console
 
 import hwflow
-from hwflow import cli_run, cli_tables
+from hwflow import cli_run, cli_tables, cli_train
 from hwflow.errors import ConfigError, HwflowError, ToolError
 from hwflow.plan import write_atomic
 
 if TYPE_CHECKING:
     from hwflow.bench import BenchRecord
     from hwflow.report.schema import Report
-    from hwflow.train import Progress
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="markdown",
@@ -47,6 +45,7 @@ bench_app = typer.Typer(
 bench_app.command("tables", epilog=cli_tables.EPILOG)(cli_tables.bench_tables)
 app.add_typer(bench_app, name="bench")
 app.command(epilog=cli_run.EPILOG)(cli_run.run)
+app.command(epilog=cli_train.EPILOG)(cli_train.train)
 
 Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
 Config = Annotated[
@@ -70,14 +69,6 @@ Cache = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Run = Annotated[Path, typer.Argument(help="Run directory of a build.")]
 BENCH_FILE = Path("build/bench-engine.json")
-
-
-class Device(StrEnum):
-    """Where training runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 @app.command(
@@ -142,7 +133,7 @@ def build(
     console = Console()
     name = f"{chosen.model} {chosen.size or ''}".strip()
     title = f"hwflow build {name} for {board}: {folder}"
-    with _resumable(), terminal.LiveView(console, title, explain) as view:
+    with cli_train.resumable(), terminal.LiveView(console, title, explain) as view:
         records = runner.build(stages.of(chosen), chosen, folder, until, view)
     if junit is not None:
         from hwflow.report import junit as tests
@@ -155,69 +146,6 @@ def build(
     console.print()
     console.print(terminal.numbers(schema.read(folder / "report.json")))
     console.print(f"\n{folder / 'report.json'}\n{folder / 'report.html'}", soft_wrap=True)
-
-
-@app.command(
-    epilog="Examples: `hwflow train codenet --config b --data trees` - "
-    "`hwflow train codenet --config a --data voc:VOCdevkit/VOC2007 --out runs/a`"
-)
-def train(
-    model: Annotated[str, typer.Argument(help="A model (codenet).")],
-    config: Config = None,
-    data: Spec = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; an interrupted run goes on there.")
-    ] = None,
-    float_steps: Annotated[int, typer.Option(help="Steps in floating point.")] = 7200,
-    qat_steps: Annotated[int, typer.Option(help="Steps of quantisation-aware training.")] = 600,
-    size: Annotated[int | None, typer.Option(help="Side of the test images in pixels.")] = None,
-    plain_dw: Annotated[
-        bool, typer.Option("--plain-dw", help="Plain depthwise layers (the ablation).")
-    ] = False,
-    seed: Seed = 0,
-    device: Annotated[Device, typer.Option(help="cpu, cuda, or auto.")] = Device.AUTO,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    eval_every: Annotated[int, typer.Option(help="Steps between AP on the test split.")] = 500,
-    cache: Cache = None,
-) -> None:
-    """Train a detector: floating point, then quantisation-aware; resumable."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    from hwflow.stages.options import options
-
-    chosen = options(model, "pynq-z2", config, data, seed=seed)
-    from hwflow.train import TrainOptions
-    from hwflow.train import train as run
-
-    target = out or Path("runs") / f"{chosen.name}_{chosen.data.split(':')[0]}_{seed}"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with _resumable(), Bar(*columns, console=Console()) as bar:
-        tasks = {}
-
-        def show(progress: Progress) -> None:
-            if progress.phase not in tasks:
-                tasks[progress.phase] = bar.add_task(progress.phase, total=progress.steps, note="")
-            loss = progress.loss.get("total")
-            note = "" if loss is None else f"loss {loss:.3f}"
-            if progress.ap50 is not None:
-                note += f"  AP50 {100 * progress.ap50:.1f} %"
-            bar.update(tasks[progress.phase], completed=progress.step,
-                       note=f"{note}  {progress.images_per_s:.1f} images/s")
-
-        result = run(
-            TrainOptions(
-                target, str(chosen.config), chosen.data, cache, plain_dw, size, float_steps,
-                qat_steps, seed=seed, device=device.value, threads=threads, eval_every=eval_every,
-            ),
-            show,
-        )
-    console = Console()
-    for name, measured in (("float", result.float_ap), ("quantised", result.qat_ap)):
-        if measured is not None and measured["ap50"] is not None:
-            console.print(f"{name}: AP50 {100 * measured['ap50']:.1f} %")
-    console.print(f"checkpoint: {result.checkpoint}", soft_wrap=True)
 
 
 @data_app.command("get", epilog="Example: `hwflow data get trees`")
@@ -405,7 +333,7 @@ def bench_engine(
     if show:
         found = [one for one in bench.read(file) if one.config in chosen]
     else:
-        with _resumable():
+        with cli_train.resumable():
             progress = error if markdown else console
             found, failed = _bench(chosen, board, speeds, html, jobs, progress)
         bench.write(file, found, failed)
@@ -698,18 +626,6 @@ def root(
     ] = False,
 ) -> None:
     """From a quantised neural network to a verified FPGA build, in one command."""
-
-
-@contextlib.contextmanager
-def _resumable() -> Iterator[None]:
-    """Ctrl-C is no accident: say how to go on. (The command line parser would be silent.)"""
-    try:
-        yield
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            "\ninterrupted; the same command goes on where it stopped", style="yellow"
-        )
-        raise typer.Exit(130) from None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hwflow.ir import Graph
 
 VECTORS = 16
-TABULAR_LEVELS = 7  # thresholds of a feature; a pixel has one, its top bit
 AT_ONCE = 1000  # samples
 MOST_BYTES = 1 << 32  # of a test split
 DEPLOYED = 1000  # test samples that go to the board
@@ -124,18 +123,12 @@ def _train(ctx: Context, provenance: Mapping[str, Any]) -> Path:
     """Train on the whole training split; an interrupted build goes on where it was."""
     from hwflow import train_tables as training
     from hwflow.data import default_cache, samples
-    from hwflow.models import dtnn
+    from hwflow.stages.sizes import size_of
 
     options: BuildOptions = ctx.options
     cache = options.cache or default_cache()
     data = samples.load(options.data, "train", cache)
-    levels = TABULAR_LEVELS if data.shape[1:] == (1, 1) else 1
-    classes = len(data.classes)
-    if options.luts is not None:
-        cfg = dtnn.sized(options.luts, data.shape, classes, levels)
-    else:
-        assert options.config is not None  # or there is a budget
-        cfg = dtnn.config(options.config, data.shape, classes, levels)
+    cfg = size_of(options, data.shape, len(data.classes))
     chosen = training.TableTraining(seed=options.seed)
     folder = ctx.cache / f"train-{options.name}-{options.data.replace('/', '_')}-{options.seed}"
 
