@@ -147,7 +147,8 @@ def train(
         return
     _detector(chosen, out, {
         "plain_dw": plain_dw, "input_size": size, "float_steps": float_steps,
-        "qat_steps": qat_steps, "device": device.value, "threads": threads, "eval_every": eval_every,
+        "qat_steps": qat_steps, "device": device.value, "threads": threads,
+        "eval_every": eval_every,
     })
 
 
