@@ -150,7 +150,7 @@ def build(
 
 @data_app.command("get", epilog="Example: `hwflow data get trees`")
 def data_get(
-    spec: Annotated[str, typer.Argument(help="trees, voc:PATH or digits[:SCENES].")],
+    spec: Annotated[str, typer.Argument(help="trees, voc:PATH, mnist, fashion, cifar10, keel.")],
     cache: Cache = None,
 ) -> None:
     """Fetch a source and check its checksum; what is there already is only checked."""
@@ -162,14 +162,27 @@ def data_get(
 
 @data_app.command("show", epilog="Example: `hwflow data show voc:VOCdevkit/VOC2007`")
 def data_show(
-    spec: Annotated[str, typer.Argument(help="trees, voc:PATH or digits[:SCENES].")],
-    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    spec: Annotated[
+        str, typer.Argument(help="trees, voc:PATH, digits[:SCENES]; mnist, fashion, cifar10, "
+                            "keel:NAME, csv:FILE.")
+    ],
+    size: Annotated[int, typer.Option(help="Side of photographs with boxes, in pixels.")] = 256,
     cache: Cache = None,
 ) -> None:
-    """Source, size, checksum, classes and number of boxes of each split."""
+    """Source, size, checksum, classes and number of samples or boxes of each split."""
     from hwflow import data
+    from hwflow.data import samples
 
     console = Console()
+    if spec.partition(":")[0] in (*samples.ARCHIVES, "csv"):
+        for split in data.SPLITS:
+            some = samples.load(spec, split, cache or data.default_cache())
+            shape = "x".join(map(str, some.shape))
+            console.print(f"{split}: {len(some):,} samples of {shape}, classes "
+                          f"{', '.join(some.classes)}", soft_wrap=True)
+        console.print(f"source: {some.source}\nbytes:  {some.size:,}\nsha256: "
+                      f"{some.sha256 or '-'}", soft_wrap=True)
+        return
     for split in data.SPLITS:
         part = data.load(spec, split, size, cache)
         boxes = sum(len(one) for one in part.boxes)
