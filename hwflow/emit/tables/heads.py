@@ -158,10 +158,15 @@ def _ones(inputs: int) -> np.ndarray:
     return np.asarray(sum(address >> j & 1 for j in range(inputs)))
 
 
-def greater(builder: Builder, a: Sequence[int], b: Sequence[int], or_equal: bool) -> int:
-    """The literal of a > b, or a >= b, of unsigned numbers of equally many bits, lowest first.
+def greater(
+    builder: Builder, a: Sequence[int], b: Sequence[int], or_equal: bool, with_top: bool
+) -> tuple[int, int]:
+    """The literals of a > b, or a >= b, and of the top bit of the greater one, of unsigned numbers
+    of equally many bits, lowest first.
 
-    The lowest bits fill a table; each further table takes the answer so far and the next bits.
+    The lowest bits fill a table; each further table takes the answer so far and the next bits. The
+    top bit is that of either, whoever wins, so that the last table can give it, too; it is made
+    only with_top.
     """
     pairs = list(zip(a, b, strict=True))
     first, more = builder.fabric.inputs // 2, (builder.fabric.inputs - 1) // 2
@@ -173,14 +178,19 @@ def greater(builder: Builder, a: Sequence[int], b: Sequence[int], or_equal: bool
         left, right = address & ((1 << k) - 1), address >> k
         wins, ties = left > right, left == right
         lits = [x for x, _ in here] + [y for _, y in here]
-        if taken == 0:
-            answer = builder.function(lits, wins | ties if or_equal else wins)
-        else:
-            answer = builder.function(
-                [*lits, answer], np.concatenate([wins, wins | ties])
-            )
+        values = wins | ties if or_equal else wins
+        if taken:
+            lits, values = [*lits, answer], np.concatenate([wins, wins | ties])
         taken += k
-    return answer
+        if with_top and taken == len(pairs) and builder.fabric.dual and len(lits) <= 5:
+            lits = builder.ready(lits)
+            if min(lits) > 1 and len({x >> 1 for x in lits}) == len(lits):
+                address = np.arange(1 << len(lits))
+                top = (address >> (k - 1) | address >> (2 * k - 1)) & 1 == 1
+                six, five = builder.dual(lits, values, top)
+                return 2 * six, 2 * five
+        answer = builder.function(lits, values)
+    return answer, builder.function(pairs[-1], vector(0xE, 2)) if with_top else FALSE
 
 
 def argmax(builder: Builder, scores: Sequence[Sequence[int]], last: bool) -> list[int]:
@@ -195,10 +205,14 @@ def argmax(builder: Builder, scores: Sequence[Sequence[int]], last: bool) -> lis
         following = []
         for at in range(0, len(field) - 1, 2):
             (low, low_index), (high, high_index) = field[at], field[at + 1]
-            wins = greater(builder, high, low, last)
             final = len(field) == 2
+            wins, top = greater(builder, high, low, last, not final)
             best = [] if final else [
-                builder.function([x, y, wins], PICK) for x, y in zip(low, high, strict=True)
+                *(
+                    builder.function([x, y, wins], PICK)
+                    for x, y in zip(low[:-1], high[:-1], strict=True)
+                ),
+                top,
             ]
             index = [
                 builder.function([x, y, wins], PICK)
