@@ -181,6 +181,10 @@ LOGS = [
     ("icebreaker", "Info: \t         ICESTORM_LC:    6001/   5280   113%\nInfo: \t  ICESTORM_RAM: "
      "     4/     30    13%\nERROR: Unable to place cell", ResourceError,
      r"does not fit 1BitSquared iCEBreaker \(iCE40UP5K-SG48\): it needs ICESTORM_LC 6001 of 5280;"),
+    ("icebreaker", "Info: \t         ICESTORM_LC:    4344/   5280    82%\nInfo: \t  ICESTORM_RAM: "
+     "     0/     30     0%\nERROR: Unable to find legal placement for all cells, design is "
+     "probably at utilisation limit.", ResourceError,
+     r"no place for all cells on 1BitSquared iCEBreaker .*: ICESTORM_LC 4344 of 5280; choose"),
     ("icebreaker", "ERROR: something else", ToolError, "the tool's own words"),
 ]
 

@@ -227,6 +227,7 @@ _NO_PIN = re.compile(
     r"ERROR: (?:IO pin '[^']*' constrained to pin '(\w+)', which does not exist"
     r"|package does not have a pin named '(\w+)'|Pin (\w+) not found)"
 )
+_NO_PLACE = re.compile(r"ERROR: Unable to (?:find legal placement|place cell)")
 _NO_PACKAGE = re.compile(r"ERROR: (Unsupported package .*|.*[Pp]ackage .* not found.*)")
 _NO_DEVICE = re.compile(
     r"ERROR: (Speed grade .* not found.*|Unable to read chipdb .*|Invalid device .*"
@@ -237,12 +238,19 @@ _NO_DEVICE = re.compile(
 def _reason(board: Board, log: str, error: ToolError) -> HwflowError:
     """Why nextpnr gave up, in the words of the board file or of the chip; else the error itself."""
     where = f"boards/{board.name}.toml"
-    over = [f"{name} {count} of {there}" for name, count, there in _CELLS.findall(log)
-            if int(count) > int(there)]
+    cells = [(name, int(count), int(there)) for name, count, there in _CELLS.findall(log)]
+    over = [f"{name} {count} of {there}" for name, count, there in cells if count > there]
     if over:
         return ResourceError(
             f"the design does not fit {board.title} ({board.part}): it needs {', '.join(over)}; "
             "choose a smaller network or a larger board"
+        )
+    if _NO_PLACE.search(log):
+        full = [f"{name} {count} of {there}" for name, count, there in cells if 2 * count > there]
+        return ResourceError(
+            f"nextpnr found no place for all cells on {board.title} ({board.part}), which has "
+            f"little room left: {', '.join(full) or 'see the log'}; choose a smaller network or a "
+            "larger board"
         )
     if found := _NO_PIN.search(log):
         pin = next(group for group in found.groups() if group)
