@@ -41,7 +41,8 @@ module tables_axis #(
   (* shreg_extract = "no" *) logic [BEATS*BEAT_W-1:0] frame_q;
   /* verilator lint_on UNUSEDSIGNAL */
   logic [COUNT_W-1:0] count_q;
-  logic last_beat;
+  logic last_q;  // count_q is that of the last beat
+  logic restart;
   logic whole_q;  // frame_q is an image that the core has not taken yet
   logic drop_q;  // the rest of a frame that is too long
   logic error_q;
@@ -57,10 +58,10 @@ module tables_axis #(
 
   // What is in flight when the core is stopped, one word a cycle for two cycles, still has a place
   assign en_d = level < 3'd3;
-  assign whole_d = (take && s_axis_tlast && last_beat && !drop_q) || (whole_q && !en_q);
+  assign whole_d = (take && s_axis_tlast && last_q && !drop_q) || (whole_q && !en_q);
   assign s_axis_tready = ready_q;
   assign take = s_axis_tvalid && s_axis_tready;
-  assign last_beat = count_q == COUNT_W'(BEATS - 1);
+  assign restart = s_axis_tlast || last_q || drop_q;
   assign frame_error = error_q;
   assign m_axis_tdata = 8'(class_out);
   assign m_axis_tlast = 1'b1;
@@ -78,6 +79,7 @@ module tables_axis #(
   always_ff @(posedge clk) begin
     if (rst) begin
       count_q <= '0;
+      last_q  <= BEATS == 1;
       whole_q <= 1'b0;
       drop_q  <= 1'b0;
       error_q <= 1'b0;
@@ -87,10 +89,11 @@ module tables_axis #(
       en_q    <= en_d;
       ready_q <= !whole_d || en_d;
       whole_q <= whole_d;
-      error_q <= take && !drop_q && (s_axis_tlast != last_beat);
+      error_q <= take && !drop_q && (s_axis_tlast != last_q);
       if (take) begin
-        count_q <= (s_axis_tlast || last_beat || drop_q) ? '0 : count_q + 1'b1;
-        drop_q  <= !s_axis_tlast && (drop_q || last_beat);
+        count_q <= restart ? '0 : count_q + 1'b1;
+        last_q  <= BEATS == 1 || (!restart && count_q == COUNT_W'(BEATS - 2));
+        drop_q  <= !s_axis_tlast && (drop_q || last_q);
       end
     end
   end
