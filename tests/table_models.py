@@ -34,7 +34,8 @@ def make_node(kind: str, count: int, inputs: int, before: Code, code: Code) -> n
     if kind == "free":
         node: ArithmeticNode = AffineNode(count, inputs, code, "free", 0.3)
     else:
-        node = ARITHMETIC[kind](count, inputs, code)
+        more = {"hidden": 3} if kind == "mlp" else {}
+        node = ARITHMETIC[kind](count, inputs, code, **more)
     with torch.no_grad():
         bn = node.norm.bn
         bn.running_mean.normal_()

@@ -35,7 +35,6 @@ torch.set_num_threads(1)
 # kinds of the two layers, codes, children a node, levels of the encoder, thermometer
 NETWORKS = {
     "lookup6x1": (("lookup", "lookup"), Code(1), 6, 1, False),
-    "lookup3x2": (("lookup", "lookup"), Code(2), 3, 3, False),
     "lookup-signed": (("lookup", "lookup"), Code(2, True), 2, 3, False),
     "affine2x3": (("affine", "affine"), Code(3), 2, 7, False),
     "polynomial": (("polynomial", "lookup"), Code(2, True), 3, 2, True),

@@ -46,7 +46,7 @@ class Stretch:
     """Nodes between the codes `source` and `quantiser`, in order.
 
     `moves` bring the codes to `entries`; `nodes` compute from these alone. `pixels`: how many of
-    the last axes are those of a map (2, or 0 for vectors).
+    the last axes are those of a map (2, or 0 for vectors). `widest`: numbers in its largest tensor.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Stretch:
     entries: tuple[str, ...]
     quantiser: NodeProto
     pixels: int
+    widest: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ class _File:
 
 
 def find(reader: Reader) -> tuple[list[Stretch], list[str]]:
-    """The stretches of a file, and one line for each node that keeps one from being tables."""
+    """The stretches of a file, and one line for each node that keeps one from being tables.
+
+    Nodes that cannot be made sense of are in none; support.py names them.
+    """
     ends = [n for n in reader.nodes if n.op_type in ENDS and n.input and n.output]
     if not any(_special(reader, n) for n in reader.nodes):
         return [], []
@@ -103,6 +107,13 @@ def find(reader: Reader) -> tuple[list[Stretch], list[str]]:
 
 def _special(reader: Reader, node: NodeProto) -> bool:
     """Whether only a table can hold a node: no other part of the flow reads it."""
+    try:
+        return _only_in_tables(reader, node)
+    except MALFORMED:
+        return False
+
+
+def _only_in_tables(reader: Reader, node: NodeProto) -> bool:
     if node.op_type == "Gather" and len(node.input) == 2:
         index = reader.constants.get(node.input[1])
         axis = int(attributes_of(node).get("axis", 0))
@@ -138,12 +149,19 @@ def _carrying(
     for node in reader.nodes:
         data = [i for i in node.input if i and i not in constant]
         moved = node.op_type in (*PLAIN_MOVES, "Identity") and not _special(reader, node)
-        moved = moved or is_patches(reader, node)
+        moved = moved or _patches(reader, node)
         ranks = all(len(known.get(o, ())) in (2, 4) for o in node.output)
         quantises = node.op_type in QUANTISERS and node.input[0] not in constant
         if quantises or (moved and ranks and data and all(i in carrying for i in data)):
             carrying.update(node.output)
     return frozenset(carrying)
+
+
+def _patches(reader: Reader, node: NodeProto) -> bool:
+    try:
+        return is_patches(reader, node)
+    except MALFORMED:
+        return False
 
 
 def _stretch(file: _File, end: NodeProto) -> tuple[Stretch | None, list[str]]:
@@ -188,7 +206,11 @@ def _stretch(file: _File, end: NodeProto) -> tuple[Stretch | None, list[str]]:
                     f"{file.shapes[entry][1]} nodes; nearest: one channel a node"
                 )
         if not lines:
-            return Stretch(name, sources[0], tuple(moves), tuple(nodes), entries, end, pixels), []
+            area = math.prod(file.shapes[end.input[0]][2:])
+            made = [o for n in (*nodes, end) for o in n.output if o]
+            widest = max(math.prod(file.shapes[o]) for o in made) // area
+            parts = (tuple(moves), tuple(nodes), entries)
+            return Stretch(name, sources[0], *parts, end, pixels, widest), []
     sums = any(n.op_type in _SUMS for n in nodes)
     return None, lines if wired and not sums else []
 

@@ -22,7 +22,8 @@ from hwflow.ops.real_tables import RealTablesAttrs
 from hwflow.ops.tables import MOST_ADDRESS_BITS
 
 MOST_CODE_BITS = 8
-CHUNK = 1 << 23  # numbers that one run of the nodes may be given
+CHUNK = 1 << 23  # numbers of the largest tensor in one run of the nodes
+MOST_CODES = 1 << 28
 BIPOLAR = IntType(2, True)
 IR_VERSION = 10
 # Ops behind which a tensor carries the codes it carried before.
@@ -210,7 +211,13 @@ def _enumerate(
     children = 1 + max(int(c.max()) for c in columns.values())
     size = 1 << (children * kind.bits)
     places = sum(c.size for c in columns.values())
-    step = max(1, min(size, CHUNK // (count * places)))
+    widest = max(count * places, stretch.widest)
+    if count * size > MOST_CODES or widest > MOST_CODES:
+        raise GraphError(
+            f"{stretch.name} has {count} tables of {size} codes, and up to {widest} numbers at an "
+            f"address; {MOST_CODES} are the most: split the layer"
+        )
+    step = max(1, min(size, CHUNK // widest))
     values = np.empty((count, size), np.int16)
     tail = (1,) * stretch.pixels
     shifts = kind.bits * np.arange(children)
@@ -274,9 +281,7 @@ def _run(
     if not outputs:
         return []
     import onnxruntime  # slow to load, and only table networks need it
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unimplemented
-    from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as RunFailed
+    from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
     made = {o for n in nodes for o in n.output}
     names = {i for n in nodes for i in n.input if i and i not in feeds and i not in made}
@@ -303,7 +308,10 @@ def _run(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         return [np.asarray(a) for a in session.run(outputs, dict(feeds))]
-    except (Fail, InvalidArgument, InvalidGraph, Unimplemented, RunFailed) as error:
+    except (
+        refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.NotImplemented,
+        refusals.RuntimeException, refusals.InvalidProtobuf, refusals.EPFail,
+    ) as error:  # fmt: skip
         raise GraphError(
             f"onnxruntime cannot run this node function ({str(error)[:300]}); check the file with "
             "onnx.checker and export it again"
