@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The definition: what a graph computes, op by op, in numpy, every width checked on the way."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hwflow.ir import Graph
 from hwflow.ops import OPS
 from hwflow.ops.types import IntType, Tensor
 
+MOST_NUMBERS = 1 << 24  # of a tensor, in all frames that are run at once
 # Ops whose result at a pixel comes from that pixel of their inputs alone, whatever the map's size.
 PIXELWISE = ("tables", "group_sum", "threshold", "argmax", "slice", "concat", "shuffle")
 
@@ -47,13 +49,15 @@ def run_many(
     """What `run` gives for each of many frames: arrays (B, ...), integers in their own types.
 
     Ops that look at each pixel alone get the frames as more columns of one wide map, `at_once` at a
-    time; the others get one frame after the other. GraphError as `run`, for graphs of level
-    integer.
+    time (fewer where tensors are large); the others get one frame after the other. GraphError as
+    `run`, for graphs of level integer.
     """
     frames = {len(array) for array in inputs.values()}
     if len(frames) != 1:
         raise GraphError(f"the inputs have {sorted(frames)} frames; give equally many of each")
     count, parts = frames.pop(), []
+    largest = max(math.prod(t.shape) for t in graph.tensors.values())
+    at_once = max(1, min(at_once, MOST_NUMBERS // largest))
     for start in range(0, count, at_once):
         chosen = {name: array[start : start + at_once] for name, array in inputs.items()}
         parts.append(_run_some(graph, chosen, keep))

@@ -333,6 +333,19 @@ def test_wiring_by_reshape(tmp_path: Path) -> None:
     assert graph.const(graph.nodes[-1], "wires").tolist() == wanted
 
 
+def test_wiring_in_order(tmp_path: Path) -> None:
+    """All channels in their order: nothing is moved. Some of them in order: a slice."""
+    for first, ops in ((0, ["tables"]), (2, ["slice", "tables"])):
+        file = File()
+        file.x = file.gather(np.arange(first, 8))
+        grouped = file.node("Reshape", file.x, file.constant([1, -1, 2], np.int64))
+        most = file.node("ReduceMin", grouped, file.constant([2], np.int64), keepdims=0)
+        file.x = file.quant(most, 2, 0.25)
+        graph = tables_of(file.save(tmp_path))
+        assert [n.op for n in graph.nodes][-len(ops) :] == ops
+        assert len([n for n in graph.nodes if n.op == "slice"]) == len(ops) - 1
+
+
 def test_mixing_nodes_is_refused(tmp_path: Path) -> None:
     file = File()
     mixed = file.node("ReduceSum", file.gather(WIRES), file.constant([1], np.int64), keepdims=1)

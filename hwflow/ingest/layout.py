@@ -176,6 +176,11 @@ def _build_gather(reader: Reader, node: NodeProto) -> None:
         raise GraphError("indices are not a list of integers")
     indices = raw.astype(np.int64) % source.shape[0]
     start, count = int(indices[0]), len(indices)
+    if np.array_equal(indices, np.arange(source.shape[0])):
+        reader.names[node.output[0]] = source.name
+        if rank == 2:
+            reader.ranks[node.output[0]] = 2
+        return
     if np.array_equal(indices, np.arange(start, start + count)):
         attrs = SliceAttrs(start, start + count)
         add_node(reader, node, "slice", layer_name(node), node.input[:1], attrs, rank=rank)
