@@ -21,6 +21,7 @@ from tests.graphs import random_image
 
 PROGRAMS = 1008  # in all
 SEEDS = range(1000, 1000 + PROGRAMS // len(KINDS))
+PARTS = 8  # tests a kind, so that several processes can share them
 
 
 def compiled(graph: Graph, small: bool) -> engine.Program:
@@ -52,9 +53,11 @@ def check(kind: str, seed: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_programs(kind: str, tmp_path: Path) -> None:
-    for seed in SEEDS:
+def test_random_programs(kind: str, part: int, tmp_path: Path) -> None:
+    for seed in SEEDS[part::PARTS]:
         check(kind, seed, tmp_path / str(seed % 2))
 
 
