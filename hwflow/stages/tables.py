@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VECTORS = 16
 AT_ONCE = 1000  # samples
+SLOW_MHZ = 25.0
 MOST_BYTES = 1 << 32  # of a test split
 DEPLOYED = 1000  # test samples that go to the board
 FILE_SAMPLES = 100  # of a QONNX file without vectors
@@ -212,7 +213,10 @@ def core_options(board: Board) -> Options:
     """How the core is made for a board's chip."""
     from hwflow.emit.tables import Options
 
-    return Options(target=TARGETS.get(board.family, "portable"))
+    target = TARGETS.get(board.family, "portable")
+    if board.clock.mhz <= SLOW_MHZ:  # a small chip: registers that the clock does not need cost it
+        return Options(target=target, table_levels=0, head_levels=12)
+    return Options(target=target)
 
 
 def rtl(ctx: Context) -> Outcome:
