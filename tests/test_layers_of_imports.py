@@ -15,7 +15,7 @@ ROOT = Path(hwflow.__file__).parent
 # Lowest first; a module may import from its own layer and those below. The ops lie below the
 # graph because a graph proves its types with them when it is built.
 LAYERS = (
-    ("errors", "resources", "driver", "arrays", "pictures"),
+    ("errors", "resources", "driver", "arrays", "pictures", "energy"),
     ("ops", "boards", "decode", "plan", "build"),
     ("ir",),
     ("interp",),
@@ -23,12 +23,14 @@ LAYERS = (
     ("passes", "emit"),
     ("toolchain", "sim", "report"),
     ("stages", "inspect", "doctor", "interactive", "estimate", "bench", "bench_tables", "peers",
-     "cli_tables", "cli", "__main__"),
+     "cli_run", "cli_tables", "cli_train", "cli", "__main__"),
 )
 TORCH_HALF = (
     "models",
     "data",
     "train",
+    "train_tables",
+    "training_tables",
     "export",
     "export_tables",
     "loss",
