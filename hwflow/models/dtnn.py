@@ -37,8 +37,6 @@ TOP_BIT = 128  # a pixel reaches it when its top bit is set: the comparison is a
 LUTS_A_VOTE = 0.5
 LUTS_A_SCORE_BIT = 1.0
 MOST_LUTS = 1_000_000
-DEEP_FROM_LUTS = 1_000
-"""Smaller networks have one layer of tables, larger ones two."""
 
 PRESET_LUTS: Mapping[str, int] = {"small": 700, "medium": 1550, "large": 3900}
 
@@ -106,19 +104,18 @@ def config(
 def sized(
     luts: int, shape: tuple[int, int, int] = MNIST, classes: int = 10, levels: int = 1
 ) -> DtnnConfig:
-    """The largest classifier that takes at most `luts` LUT6, everything counted.
+    """The largest classifier that takes at most `luts` LUT6, everything counted: one layer of
+    tables, which did better than two of the same size (docs/dtnn-training.md).
 
     Raises ConfigError for a budget that does not hold one root a class.
     """
     if not 0 < luts <= MOST_LUTS:
         raise ConfigError(f"a budget of {luts} LUTs: give 1 to {MOST_LUTS:,}")
-    deep = luts >= DEEP_FROM_LUTS
     best: DtnnConfig | None = None
     low, high = 1, MOST_LUTS // classes
     while low <= high:  # the roots of a class, by halving: the cost rises with them
         roots = (low + high) // 2
-        widths = (_leaves(roots * classes), roots * classes) if deep else (roots * classes,)
-        made = DtnnConfig(f"{luts}-luts", widths, shape, classes, levels, luts=luts)
+        made = DtnnConfig(f"{luts}-luts", (roots * classes,), shape, classes, levels, luts=luts)
         if cost(made) <= luts:
             best, low = made, roots + 1
         else:
@@ -128,11 +125,6 @@ def sized(
         raise ConfigError(f"{luts} LUTs hold no network of {classes} classes: give at least "
                           f"{least}")
     return best
-
-
-def _leaves(roots: int) -> int:
-    """Tables of the first of two layers, for so many in the second."""
-    return round(0.77 * roots)
 
 
 def cost(cfg: DtnnConfig) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 from hwflow.training_tables.kernels import CELLS, PINS, NumpyKernels, Stack
 
 BLOCK = 64  # samples come in multiples of this
+QUIET = 0.03  # of the mean: gains below are left out where wires are judged
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,11 @@ class Descent:
             values += self.k.cell_sums(at, gain).astype(np.float32)
             return None
         low, high = window
-        cells = self.k.cell_bits(at, gain, low, high, rows)
-        sums = self.k.cell_sums(at[low:high], gain[low:high])
+        size = np.abs(gain)
+        # samples that are told apart already say next to nothing about wires, and are most of them
+        loud = np.where(size > QUIET * size.mean(), gain, np.float32(0))
+        cells = self.k.cell_bits(at, loud, low, high, rows)
+        sums = self.k.cell_sums(at[low:high], loud[low:high])
         gains = self.k.pin_gains(cells, sums)[:, :bits]
         now = float(np.abs(sums).sum())
         if first is not None:

@@ -23,6 +23,7 @@ from hwflow.errors import ConfigError
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables
 from hwflow.models.tables import (
     AffineNode,
+    ArithmeticNode,
     Code,
     GroupSum,
     LookupNode,
@@ -68,7 +69,9 @@ def build(
     return TableNetwork(encoder, layers, GroupSum(cfg.classes) if cfg.head == "sum" else None)
 
 
-def _node(cfg: DtnnConfig, count: int, read: Code, made: Code) -> nn.Module:
+def _node(
+    cfg: DtnnConfig, count: int, read: Code, made: Code
+) -> LookupNode | ArithmeticNode:
     if cfg.node == "lookup":
         size = 1 << (cfg.inputs * read.bits)
         # the mean of the children is a table to begin with, and a random part on top of it
@@ -116,9 +119,9 @@ def train_network(
     else:
         temperature = top * (descent.temperature(votes, 1) if cfg.head == "sum" else 0.1)
     groups = [
-        {"params": list(layer.parameters()),
-         "lr": options.rate * (layer.code.hi if isinstance(layer.node, LookupNode) else 1)}
-        for layer in _layers(model)
+        {"params": list(node.parameters()),
+         "lr": options.rate * (node.code.hi if isinstance(node, LookupNode) else 1)}
+        for node in map(_node_of, _layers(model))
     ]  # fmt: skip
     optimiser = torch.optim.Adam(groups, betas=options.betas)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, options.epochs))
@@ -179,7 +182,7 @@ def _regrow(
 
     layers = _layers(model)
     hooks = [layer.register_forward_pre_hook(source) for layer in layers]
-    hooks += [layer.node.register_forward_pre_hook(children) for layer in layers]
+    hooks += [_node_of(layer).register_forward_pre_hook(children) for layer in layers]
     _loss(model, bits, q, temperature).backward()
     for hook in hooks:
         hook.remove()
@@ -217,6 +220,10 @@ def _layers(model: TableNetwork) -> list[TableLayer]:
     return cast(list[TableLayer], list(model.layers))
 
 
+def _node_of(layer: TableLayer) -> LookupNode | ArithmeticNode:
+    return cast(LookupNode | ArithmeticNode, layer.get_submodule("node"))
+
+
 @torch.no_grad()
 def enumerate_tables(model: TableNetwork, cfg: DtnnConfig) -> Tables:
     """Every node at every address: the arrays of the network."""
@@ -225,17 +232,18 @@ def enumerate_tables(model: TableNetwork, cfg: DtnnConfig) -> Tables:
     for layer in _layers(model):
         at = cast(Tensor, layer.wires)
         count, inputs = at.shape
-        made = cast(Code, layer.code)
+        node = _node_of(layer)
+        made = node.code
         address = torch.arange(1 << (inputs * read.bits))
         codes = address[:, None] >> (read.bits * torch.arange(inputs)) & ((1 << read.bits) - 1)
         reals = codes[:, None].float().expand(-1, count, -1)
-        values = torch.round(layer.node(reals) / layer.scale()).T
+        values = torch.round(node(reals) / node.scale()).T
         wires = at[:, :, None] * read.bits + torch.arange(read.bits)
         layers.append(Layer(
             np.ascontiguousarray(wires.reshape(count, -1).numpy().astype(np.int32)),
             np.ascontiguousarray(values.numpy().astype(np.int16)), made.bits, made.signed,
         ))  # fmt: skip
-        if made.signed or float(layer.scale()) != 1:
+        if made.signed or float(node.scale()) != 1:
             raise ConfigError("layers of dtnn have unsigned codes of scale 1")
         read = made
     encoder = model.encoder

@@ -77,7 +77,7 @@ class NumpyKernels:
 
     def address(self, x: np.ndarray, wires: np.ndarray) -> np.ndarray:
         """Columns (P, n), wires (6,) -> addresses uint8 (n,)."""
-        out = x[wires[0]].copy()
+        out: np.ndarray = x[wires[0]].copy()
         for place in range(1, PINS):
             out |= x[wires[place]] << np.uint8(place)
         return out
@@ -102,7 +102,8 @@ class NumpyKernels:
         """Columns (P, n) -> bits of each sample, 16 in a word: uint16 (n, words)."""
         rows = np.zeros((x.shape[1], words_of(len(x)) * WORD), np.uint8)
         rows[:, : len(x)] = x.T
-        return np.packbits(rows, axis=1, bitorder="little").view("<u2")
+        packed: np.ndarray = np.packbits(rows, axis=1, bitorder="little").view("<u2")
+        return packed
 
     def put(self, rows: np.ndarray, bit: int, column: np.ndarray) -> None:
         """Replace a bit of each sample."""
@@ -145,7 +146,8 @@ class NumpyKernels:
         e0 = np.where(y, e * np.float32(math.exp(-scale)), e)
         z0 = z - e + e0
         rise = np.log1p(e0 * np.float32(math.expm1(scale)) / z0)
-        return (q * np.float32(scale) - rise).astype(np.float32)
+        gain: np.ndarray = (q * np.float32(scale) - rise).astype(np.float32)
+        return gain
 
     def root_change(
         self, e: np.ndarray, z: np.ndarray, old: np.ndarray, made: np.ndarray, scale: float
@@ -174,7 +176,8 @@ class NumpyKernels:
             change += e[c] * np.expm1(step * np.float32(scale))
             wanted += q[c] * step
         rise = np.log1p(change / z) - wanted * np.float32(scale)
-        return np.where(y, rise, -rise).astype(np.float32)
+        gain: np.ndarray = np.where(y, rise, -rise).astype(np.float32)
+        return gain
 
     def epoch(
         self, x: np.ndarray, stack: Stack, q: np.ndarray, scale: float, batch: int,
@@ -301,7 +304,8 @@ def _warped(image: np.ndarray, warp: Warp, seed: int) -> np.ndarray:
     fx, fy = px - ix, py - iy
     upper = framed[:, iy, ix] * (1 - fx) + framed[:, iy, ix + 1] * fx
     lower = framed[:, iy + 1, ix] * (1 - fx) + framed[:, iy + 1, ix + 1] * fx
-    return (upper * (1 - fy) + lower * fy + 0.5).astype(np.uint8)
+    made: np.ndarray = (upper * (1 - fy) + lower * fy + 0.5).astype(np.uint8)
+    return made
 
 
 def words_of(bits: int) -> int:

@@ -68,14 +68,14 @@ float within(uint64_t& state, float bound) {
   return (static_cast<float>(draw(state) >> 40) * (1.f / 8388608.f) - 1.f) * bound;
 }
 
-// Sums of g over the samples begin..end where a bit is set, for N words of 16 bits.
+// Adds g of the samples begin..end where a bit is set, for N words of 16 bits.
 template <int N>
 void sum_words(const int32_t* begin, const int32_t* end, const float* g, const uint16_t* rows,
                long stride, float* out) {
 #ifdef WIDE
   __m512 sum[N];
 #pragma GCC unroll 24
-  for (int q = 0; q < N; q++) sum[q] = _mm512_setzero_ps();
+  for (int q = 0; q < N; q++) sum[q] = _mm512_loadu_ps(out + q * 16);
   for (const int32_t* s = begin; s < end; s++) {
     const uint16_t* bits = rows + *s * stride;
     const __m512 v = _mm512_set1_ps(g[*s]);
@@ -86,7 +86,6 @@ void sum_words(const int32_t* begin, const int32_t* end, const float* g, const u
 #pragma GCC unroll 24
   for (int q = 0; q < N; q++) _mm512_storeu_ps(out + q * 16, sum[q]);
 #else
-  std::fill(out, out + N * 16, 0.f);
   for (const int32_t* s = begin; s < end; s++)
     for (int q = 0; q < N; q++) {
       const uint16_t bits = rows[*s * stride + q];
@@ -144,23 +143,30 @@ void put(uint16_t* rows, long stride, long bit, const uint8_t* column, long n) {
 // out[cell][bit]: the sum of g over the samples low..high that are in the cell and have the bit.
 void cell_bits(const uint8_t* at, const float* g, long low, long high, const uint16_t* rows,
                long stride, long words, float* out) {
-  long first[CELLS + 1] = {}, next[CELLS];
-  for (long i = low; i < high; i++) first[at[i] + 1]++;
-  for (int k = 0; k < CELLS; k++) first[k + 1] += first[k];
-  std::copy(first, first + CELLS, next);
-  std::vector<int32_t> order(high - low);
-  for (long i = low; i < high; i++) order[next[at[i]]++] = static_cast<int32_t>(i);
-  for (int k = 0; k < CELLS; k++) {
-    const int32_t *begin = order.data() + first[k], *end = order.data() + first[k + 1];
-    float* row = out + k * words * 16;
-    for (long w = 0; w < words;) {  // words are a multiple of four
-      const long left = words - w;
-      const int block = left >= 24 ? 24 : left >= 12 ? 12 : left >= 8 ? 8 : 4;
-      if (block == 24) sum_words<24>(begin, end, g, rows + w, stride, row + w * 16);
-      if (block == 12) sum_words<12>(begin, end, g, rows + w, stride, row + w * 16);
-      if (block == 8) sum_words<8>(begin, end, g, rows + w, stride, row + w * 16);
-      if (block == 4) sum_words<4>(begin, end, g, rows + w, stride, row + w * 16);
-      w += block;
+  constexpr long BLOCK = 8192;  // so many rows stay in the cache while their words are summed
+  std::fill(out, out + CELLS * words * 16, 0.f);
+  std::vector<int32_t> order(std::min(BLOCK, high - low));
+  for (long from = low; from < high; from += BLOCK) {
+    const long to = std::min(high, from + BLOCK);
+    long first[CELLS + 1] = {}, next[CELLS];
+    for (long i = from; i < to; i++) first[at[i] + 1] += g[i] != 0;
+    for (int k = 0; k < CELLS; k++) first[k + 1] += first[k];
+    std::copy(first, first + CELLS, next);
+    for (long i = from; i < to; i++)
+      if (g[i] != 0) order[next[at[i]]++] = static_cast<int32_t>(i);
+    for (int k = 0; k < CELLS; k++) {
+      const int32_t *begin = order.data() + first[k], *end = order.data() + first[k + 1];
+      if (begin == end) continue;
+      float* row = out + k * words * 16;
+      for (long w = 0; w < words;) {  // words are a multiple of four
+        const long left = words - w;
+        const int block = left >= 24 ? 24 : left >= 12 ? 12 : left >= 8 ? 8 : 4;
+        if (block == 24) sum_words<24>(begin, end, g, rows + w, stride, row + w * 16);
+        if (block == 12) sum_words<12>(begin, end, g, rows + w, stride, row + w * 16);
+        if (block == 8) sum_words<8>(begin, end, g, rows + w, stride, row + w * 16);
+        if (block == 4) sum_words<4>(begin, end, g, rows + w, stride, row + w * 16);
+        w += block;
+      }
     }
   }
 }
