@@ -237,7 +237,7 @@ def test_the_cost_is_an_upper_estimate(luts: int) -> None:
     cfg = dtnn.sized(luts)
     net = dataclasses.replace(random_tables(cfg), thresholds=np.full((784, 1), 128, np.int64))
     found = sum(part.luts for part in core.estimate(dtnn.graph(net)).values())
-    assert 0.95 * dtnn.cost(cfg) <= found <= dtnn.cost(cfg)
+    assert 0.92 * dtnn.cost(cfg) <= found <= dtnn.cost(cfg)
 
 
 @pytest.mark.parametrize("cfg", [
@@ -282,7 +282,7 @@ def test_checkpoints_come_back_and_damaged_ones_do_not(tmp_path: Path) -> None:
 
 # --- whole runs ----------------------------------------------------------------------------------
 
-QUICK = TableTraining(sweeps=6, epochs=4, batch=64, validation=0.1, threads=1)
+QUICK = TableTraining(sweeps=6, copies=1, epochs=4, rate=0.01, batch=64, validation=0.1, threads=1)
 
 
 def test_a_run_learns_and_repeats(
@@ -365,6 +365,19 @@ def test_nodes_that_compute_train_and_become_tables(
     with torch.no_grad():  # and lookups of the same contents
         assert np.array_equal(dtnn.network(net)(torch.from_numpy(test_images).float() / 256), found)
     assert dtnn.accuracy(net, test_images, test_labels) > 0.6
+
+
+def test_lookups_of_six_bits_train_by_gradient_alone(
+    digits: tuple[np.ndarray, ...], tmp_path: Path
+) -> None:
+    images, labels, test_images, test_labels = digits
+    right = {}
+    for wiring in ("random", "learned"):
+        cfg = DtnnConfig("x", (60,), SMALL, wiring=wiring)
+        options = TableTraining(epochs=15, batch=64, rate=0.03, threads=1, method="gradient")
+        net = train(cfg, images, labels, tmp_path / wiring, tmp_path, options).net
+        right[wiring] = dtnn.accuracy(net, test_images, test_labels)
+    assert 0.6 < right["random"] < right["learned"]
 
 
 def test_root_codes_train_without_a_sum(digits: tuple[np.ndarray, ...], tmp_path: Path) -> None:
