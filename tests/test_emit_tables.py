@@ -337,12 +337,9 @@ def test_text_in_verilator(tmp_path: Path) -> None:
     )
     design = emit(graph, Options(head_levels=3))
     pictures = images(500, graph)
-    cache = tmp_path / "cache"
-    found = simulation.verify(graph, design, "xilinx", pictures, tmp_path / "a", cache=cache)
+    found = simulation.verify(graph, design, "xilinx", pictures, tmp_path / "a")
     assert found == {"images": 500, "clocks": 500 + design.latency, "mismatches": 0}
-    found = simulation.verify(
-        graph, design, "xilinx", pictures, tmp_path / "b", stall=90, cache=cache
-    )
+    found = simulation.verify(graph, design, "xilinx", pictures, tmp_path / "b", stall=90)
     assert found["clocks"] > 1000
 
 
