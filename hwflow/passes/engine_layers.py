@@ -16,7 +16,7 @@ requantiser does is made of several such steps, each exact:
 * weights beyond int8: several words of the same value.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from hwflow.passes.engine_values import (
     each,
     order,
     summed,
+    together,
     whole,
 )
 
@@ -45,6 +46,8 @@ MOST_SHIFT = 24
 MOST_TAPS = 4052  # weight words of a tile
 MOST_STEPS = 255
 FEW_STEPS = 3  # steps of a value that are not added up
+STEP_WORDS = 2048  # steps of a place that are there at a time
+LONG_SUM = 40  # words; from there on many steps of a sum take its digits
 MOST_COPIES = 64  # words of a value, for a weight beyond int8
 DIGIT = 7  # bits of the digits below the first
 MOST_UNIT = 16  # bits of what a first digit counts: it is taken off in weights of int8
@@ -77,6 +80,16 @@ class Layer:
         if self.table is None:
             return np.asarray(out)
         return np.asarray((self.table <= out[:, None]).sum(axis=1) + self.table_lo)
+
+    def part(self, rows: slice) -> "Layer":
+        """Some of the outputs."""
+        sums = replace(
+            self.sums, weight=self.sums.weight[rows], offset=self.sums.offset[rows],
+            low=self.sums.low[rows], high=self.sums.high[rows],
+        )  # fmt: skip
+        table = None if self.table is None else self.table[rows]
+        return replace(self, sums=sums, mul=self.mul[rows], bias=self.bias[rows],
+                       shift=self.shift[rows], table=table)  # fmt: skip
 
     def shifted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(scale, bias, shift) of the same requantiser with the least scale, shifts 0 or more."""
@@ -195,12 +208,32 @@ class Words:
                 f"its own multipliers or limits; the engine makes at most {MOST_STEPS + 1} levels "
                 "so. Train with power-of-two scales or fewer levels"
             )
-        found = self.steps(layer, least, most, levels)
         if levels <= FEW_STEPS:
-            return found
-        # the steps of a place are many words: they are added up as soon as they are there
-        block = _block(int((found.at[..., 0, 0] != NONE).sum()), layer.sums.sides)
-        return self.byte(found, f"{layer.name}.sum", layer.phases, block)
+            return self.steps(layer, least, most, levels)
+        return self.added(layer, least, most, levels)
+
+    def added(self, layer: Layer, least: np.ndarray, most: np.ndarray, levels: int) -> Values:
+        """Many steps, added up to one word a value; some outputs at a time, as a place of them is
+        many words."""
+        low, high = layer.sums.low, layer.sums.high
+        if levels > LONG_SUM and len(layer.sums.at) > LONG_SUM:
+            # the steps compare digits of the sum, which are fewer than what it is a sum of
+            one = np.ones(len(low), np.int64)
+            plain = Layer(f"{layer.name}.acc", layer.sums, one, 0 * one, 0 * one, int(low.min()),
+                          int(high.max()), layer.phases)  # fmt: skip
+            wide = self.digits(plain, low, high)
+            if wide is not None:
+                sums = summed([each(wide)], layer.sums.sides)
+                layer = replace(layer, sums=replace(sums, low=low, high=high))
+        parts = []
+        some = max(1, STEP_WORDS // levels)
+        for first in range(0, len(low), some):
+            rows = slice(first, min(first + some, len(low)))
+            part = layer.part(rows)
+            found = self.steps(part, least[rows], most[rows], levels)
+            block = _block(int((found.at[..., 0, 0] != NONE).sum()), layer.sums.sides)
+            parts.append(self.byte(found, f"{layer.name}.sum", layer.phases, block))
+        return together(parts)
 
     def byte(self, values: Values, name: str, phases: int, block: int = 0) -> Values:
         """The same values, each of them one word. Raises FaultError when they need more."""

@@ -71,6 +71,14 @@ def moved(inputs: Sequence[Values], node: Node, consts: Consts) -> Values:
     )  # fmt: skip
 
 
+def together(parts: Sequence[Values]) -> Values:
+    """Maps of one word a value, one behind the other along the channels."""
+    arrays = [(v.at, v.factor, v.offset, v.low, v.high) for v in parts]
+    at, factor = (np.concatenate([a[n] for a in arrays], axis=1) for n in (0, 1))
+    offset, low, high = (np.concatenate([a[n] for a in arrays]) for n in (2, 3, 4))
+    return Values(at, factor, offset, low, high)
+
+
 @dataclass(frozen=True)
 class Window:
     """A convolution's or a pool's window, whatever op says it; weight is (OC, IC / groups, kh, kw),
@@ -147,7 +155,8 @@ def summed(parts: Sequence[tuple[Values, Window]], sides: tuple[int, int]) -> Su
     ats, factors, weights = [], [], []
     places = sides[0] * sides[1]
     outputs = len(parts[0][1].weight)
-    offset, low, high = (np.zeros((outputs, places)) for _ in range(3))
+    offset = np.zeros((outputs, places))
+    low, high = np.zeros(outputs), np.zeros(outputs)
     for values, window in parts:
         pad = window.pad_value
         dense = _dense(window, values.shape[0])
@@ -159,17 +168,19 @@ def summed(parts: Sequence[tuple[Values, Window]], sides: tuple[int, int]) -> Su
         up, down = np.maximum(exact, 0), np.minimum(exact, 0)
         flat = [window.over(a, pad).reshape(-1, places).astype(np.float64)
                 for a in (values.offset, values.low, values.high)]  # fmt: skip
-        offset += exact @ flat[0]
-        low += up @ flat[1] + down @ flat[2]
-        high += up @ flat[2] + down @ flat[1]
+        one = 1 if (flat[0] == flat[0][:, :1]).all() else places  # alike in all places
+        offset += exact @ flat[0][:, :one]
+        least, most = flat[1].min(axis=1), flat[2].max(axis=1)
+        low += up @ least + down @ most
+        high += up @ most + down @ least
     if ats:
         at, factor, weight = np.concatenate(ats), np.concatenate(factors), np.hstack(weights)
     else:
         at = factor = np.zeros((0, places), np.int64)
         weight = np.zeros((outputs, 0), np.int64)
     return Sums(
-        at, factor, weight, offset.astype(np.int64), low.min(axis=1).astype(np.int64),
-        high.max(axis=1).astype(np.int64), sides,
+        at, factor, weight, offset.astype(np.int64), low.astype(np.int64), high.astype(np.int64),
+        sides,
     )  # fmt: skip
 
 
