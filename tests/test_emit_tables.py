@@ -333,7 +333,7 @@ def test_numbers_of_functions() -> None:
 def test_text_in_verilator(tmp_path: Path) -> None:
     """The emitted text itself, with stalls: two layers, sums of signed codes, chains of carries."""
     graph = network(
-        [Layer(40, 7), Layer(60, 3, I3)], shape=(4, 7), thresholds=[31, 128, 140], groups=3
+        [Layer(40, 4), Layer(60, 3, I3)], shape=(4, 7), thresholds=[31, 128, 140], groups=3
     )
     design = emit(graph, Options(head_levels=3))
     pictures = images(500, graph)
