@@ -57,16 +57,16 @@ class TableTraining:
     """
 
     seed: int = 0
-    sweeps: int = 24
+    sweeps: int = 20
     copies: float = 3.0
     judged: float = 1.0
     margins: tuple[float, float] = (0.002, 0.02)
     memory: tuple[float, float] = (0.5, 0.9)
     temperature: float | None = None
     contents: float = 0.3
-    epochs: int = 30
+    epochs: int = 60
     batch: int = 256
-    rate: float = 0.005
+    rate: float = 0.008
     betas: tuple[float, float] = (0.9, 0.999)
     warp: Warp | None = None
     lut_weight: float = 0.0

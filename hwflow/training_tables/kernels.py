@@ -47,7 +47,7 @@ class Warp:
     scale: float = 0.08
     shear: float = 0.08
     elastic: float = 0.0
-    share: float = 0.7
+    share: float = 1.0
 
 
 @dataclass
