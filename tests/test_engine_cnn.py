@@ -435,3 +435,19 @@ def test_gather_pw_is_its_sum() -> None:
     ):  # fmt: skip
         with pytest.raises(GraphError, match=words_):
             op.infer(tensors, attrs, {**consts, **wrong})
+
+
+def test_many_steps_of_long_sums_are_added_up_in_parts() -> None:
+    """300 steps a value would be more words than there are: outputs take turns, on digits."""
+    b = GraphBuilder("steps")
+    x = b.input("image", (60, 1, 2), U8)
+    rng = np.random.default_rng(7)
+    weight = rng.integers(-7, 8, (30, 60, 1, 1))
+    attrs = Conv2dAttrs((1, 1), (1, 1), (0,) * 4, (1, 1), 1, 0, 4, 32, 0, 240, IntType(8, False))
+    consts = scales(rng, weight, U8, 255)
+    consts["mul"] = rng.integers(40_000, 60_000, 30)
+    consts["bias"] = consts["bias"] * 40_000
+    consts["shift"] = (consts["shift"] + 15).astype(np.int8)
+    form = same(b.build([b.add("y", "conv2d", [x], attrs, consts)]), 16, 7)
+    sums = [node for node in form.graph.nodes if ".sum" in node.name]
+    assert len(sums) > 1 and any(".acc" in node.name for node in form.graph.nodes)

@@ -21,6 +21,7 @@ from hwflow.ir import Graph, GraphBuilder, Node
 from hwflow.ops import OPS
 from hwflow.ops.types import int_type
 from hwflow.passes.engine_layers import Layer, Words
+from hwflow.passes.engine_pool import greatest
 from hwflow.passes.engine_values import (
     FaultError,
     Values,
@@ -234,9 +235,9 @@ class _Rewrite:
         elif node.op == "threshold":
             self.threshold(node)
         elif node.op in POOLS:
-            self.values[node.output] = self.words.greatest(
-                node.output, self.values[node.inputs[0]], Window.of(self.graph, node),
-                self.phases[node.output],
+            self.values[node.output] = greatest(
+                self.words, node.output, self.values[node.inputs[0]],
+                Window.of(self.graph, node), self.phases[node.output],
             )  # fmt: skip
         else:
             layer = self.layer(node)

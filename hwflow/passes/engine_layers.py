@@ -12,7 +12,7 @@ requantiser does is made of several such steps, each exact:
   round_half_even((acc + 2**(s-1) + 1 - t) / 2**s) > 0; the result stays below 2 when
   acc_max - t + 1 < 2**s. Many steps are added up to one word again.
 * sums wider than a byte: digits, each the rounded rest of the sum less the digits before it.
-* the greatest of two words: a + clamp(b - a).
+* the greatest of two words: a + clamp(b - a) (engine_pool.py).
 * weights beyond int8: several words of the same value.
 """
 
@@ -30,7 +30,6 @@ from hwflow.passes.engine_values import (
     FaultError,
     Sums,
     Values,
-    Window,
     each,
     order,
     summed,
@@ -352,57 +351,6 @@ class Words:
         least, most = least[:, None, None] * full, most[:, None, None] * full
         return Values(at, factor, least, least, most)
 
-    def greatest(self, name: str, x: Values, window: Window, phases: int) -> Values:
-        """The greatest value of each window."""
-        taps = window.over(x.at[0], NONE) if len(x.at) == 1 else np.zeros(0, np.int64)
-        if len(x.at) != 1 or not _alike(x, window):
-            x = self.byte(x, f"{name}.in", phases * window.stride[1])
-            taps = window.over(x.at[0], NONE)
-        channels, count, *sides = taps.shape
-        flat = taps.reshape(channels, count, -1)
-        places = flat.shape[2]
-        shape = (sides[0], sides[1])
-        # each candidate is a sum of words; words that are not there are 0, the least word there is
-        held = [[flat[:, n]] for n in range(count)]
-        turn = 0
-        while len(held) > 1 or len(held[0]) > 1:
-            pairs = [(held[n], held[n + 1]) for n in range(0, len(held) - 1, 2)]
-            spare = [] if len(held) % 2 == 0 else held[-1:]
-            last = not pairs
-            blocks = [(held[0], [])] if last else [(b, a) for a, b in pairs]
-            label = name if last else f"{name}.over{turn}"
-            words = self._differences(label, blocks, channels, places, shape, phases)
-            if last:
-                held = [[words]]
-            else:
-                over = words.reshape(len(pairs), channels, places)
-                held = [[*a, over[n]] for n, (a, _) in enumerate(pairs)] + spare
-            turn += 1
-        low = window.over(x.low, -(1 << 40)).max(axis=1)
-        high = window.over(x.high, -(1 << 40)).max(axis=1)
-        found = held[0][0].reshape(1, channels, *sides)
-        offset = window.over(x.offset, -(1 << 40)).max(axis=1)
-        return Values(found, window.over(x.factor[0], 0).max(axis=1)[None], offset, low, high)
-
-    def _differences(
-        self, name: str, blocks: list[tuple[list[np.ndarray], list[np.ndarray]]], channels: int,
-        places: int, sides: tuple[int, int], phases: int,
-    ) -> np.ndarray:  # fmt: skip
-        """clamp(sum of the first words - sum of the second) of each block and channel."""
-        ats, weights = [], []
-        outputs = len(blocks) * channels
-        for number, (plus, minus) in enumerate(blocks):
-            for sign, words in ((1, plus), (-1, minus)):
-                for one in words:
-                    rows = np.zeros((outputs, channels), np.int64)
-                    rows[number * channels : (number + 1) * channels] = sign * np.eye(channels)
-                    ats.append(one)
-                    weights.append(rows)
-        at, zero = np.concatenate(ats), np.zeros(outputs, np.int64)
-        sums = Sums(at, np.ones_like(at), np.hstack(weights), np.zeros((outputs, places), np.int64),
-                    zero, zero + BYTE, sides)  # fmt: skip
-        return self.add(name, sums, np.arange(outputs), zero + 1, zero, zero, phases)
-
 
 def _block(channels: int, sides: tuple[int, int]) -> int:
     """How many places of a map are made and kept together: all of a small one, else a row."""
@@ -410,15 +358,6 @@ def _block(channels: int, sides: tuple[int, int]) -> int:
     if channels * places <= BLOCK:
         return places
     return sides[1] if channels * sides[1] <= 2 * BLOCK else max(1, 2 * BLOCK // channels)
-
-
-def _alike(x: Values, window: Window) -> bool:
-    """Whether the words of a window rise alike with their values."""
-    for array, least in ((x.factor[0], 1), (x.offset, -(1 << 40))):
-        ends = [window.over(array, fill) for fill in (1 << 40, -(1 << 40))]
-        if (ends[0].min(axis=1) != ends[1].max(axis=1)).any() or array.min() < least:
-            return False
-    return bool((x.at[0] != NONE).all())
 
 
 def _bases(
