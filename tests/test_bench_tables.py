@@ -305,7 +305,8 @@ def test_published_numbers_have_a_table_of_their_own() -> None:
 
 def test_the_figure_has_every_design_once(tmp_path: Path) -> None:
     ones = tuple(replace(some(f"r{n}", "mnist", 0, 95 + n, "ours" if n else "peer"),
-                         lut=700 * 3**n, method=f"<method {n}>") for n in range(3))  # fmt: skip
+                         lut=700 * 3**n, method=f"<method {n}> of three")
+                 for n in range(3))  # fmt: skip
     assert bench_tables.figure(bench_tables.Results(ones[:1], ()), "mnist") is None
     text = bench_tables.figure(bench_tables.Results(ones, ()), "mnist")
     assert text is not None
@@ -313,12 +314,15 @@ def test_the_figure_has_every_design_once(tmp_path: Path) -> None:
     root = ElementTree.fromstring(text)
     marks = list(root.iter(f"{space}g"))
     assert [mark.find(f"{space}title").text for mark in reversed(marks)] == [
-        f"<method {n}> ({'ours' if n else 'peer'}): {95 + n:.2f} % at {700 * 3**n:,} LUT"
+        f"<method {n}> of three ({'ours' if n else 'peer'}): {95 + n:.2f} % at {700 * 3**n:,} LUT"
         for n in range(3)
     ]
     # Equal steps of the logarithm are equal steps on the axis.
     circles = {m.find(f"{space}title").text[8]: m for m in marks}
     at = [float(circles[str(n)].find(f"{space}circle").get("cx")) for n in (1, 2)]
+    # Only the label of the one at the right end lies to its left.
+    assert [circles[str(n)].find(f"{space}text").get("class") for n in range(3)] == [
+        "start", "start", "end"]
     path = circles["0"].find(f"{space}path").get("d")
     x0 = float(path.split()[0].removeprefix("M"))
     assert at[1] - at[0] == pytest.approx(at[0] - x0, abs=0.2)

@@ -184,21 +184,25 @@ def test_argmax_takes_the_first_of_the_largest(
 
 
 def test_scores_of_unlike_formats_are_aligned(tmp_path: Path) -> None:
-    """Three scores as da4ml packs them: s1.2 bits, unsigned 3.0 bits, and one that is always 0."""
-    images = BYTES[:, :1, None, None]
+    """Three scores as da4ml packs them: s1.2 bits, unsigned 3.0 bits, and one that is always 0.
+
+    The network takes 0.8 bits of the first pixel, none of the second, 0.4 of the third.
+    """
+    images = BYTES[:, :3, None, None]
     split = Samples("made", "test", ("a", "b", "c"), "", None, 0, images, np.zeros(COUNT, np.int64))
     formats: Mapping[str, np.ndarray] = {
-        "sign": np.array([1, 0, 0]), "whole": np.array([1, 3, 0]), "part": np.array([2, 0, 0])}
+        "sign": np.array([1, 0, 0]), "whole": np.array([1, 3, 0]), "part": np.array([2, 0, 0]),
+        "in_whole": np.array([0, 0, 0]), "in_part": np.array([8, 0, 4])}
     text, registers = hgq_lut.top(Data("made", split, split), formats)
-    fake = """module network (input logic clk, input logic [7:0] model_inp,
+    fake = """module network (input logic clk, input logic [11:0] model_inp,
       output logic [6:0] model_out);
-      always_ff @(posedge clk) model_out <= model_inp[6:0];
+      always_ff @(posedge clk) model_out <= {model_inp[10:8], model_inp[3:0]};
     endmodule
     """
-    found, stage = run(tmp_path, fake + text, "hgq_top", "pixels", BYTES[:, :1], "out_class")
+    found, stage = run(tmp_path, fake + text, "hgq_top", "pixels", BYTES[:, :3], "out_class")
     low = BYTES[:, 0].astype(int)
     first = [Fraction((b & 15) - (16 if b & 8 else 0), 4) for b in low]
-    second = [Fraction(b >> 4 & 7) for b in low]
+    second = [Fraction(b >> 4 & 7) for b in BYTES[:, 2].astype(int)]
     expected = [[a, b, Fraction(0)].index(max(a, b, 0)) for a, b in zip(first, second, strict=True)]
     assert set(expected) == {0, 1}  # the third never wins: the second is never below it
     np.testing.assert_array_equal(found, expected)

@@ -7,6 +7,7 @@ the Verilog of da4ml below rtl/ and result.npz:
 scores: int64 (N, classes), by da4ml's interpreter for each test sample, in units of 2**-fraction
 keras_class: int64 (N,), the class by the trained model; minutes of training
 sign, whole, part: bits of each output as da4ml packs them: sign, before and after the point
+in_whole, in_part: of each input; an input that nothing depends on has none
 """
 
 import json
@@ -89,6 +90,7 @@ def main() -> None:
                    print_latency=False)
     rtl.write()
     kif = np.array([minimal_kif(one) for one in solution.out_qint], np.int64)
+    taken = np.array([minimal_kif(one) for one in solution.inp_qint], np.int64)
     fraction = int(kif[:, 2].max())
     scores = solution.predict(x_test.astype(np.float64), n_threads=1) * 2.0**fraction
     whole = np.rint(scores).astype(np.int64)
@@ -96,7 +98,8 @@ def main() -> None:
         raise SystemExit("a score of da4ml's interpreter is no multiple of the last bit")
     keras_class = model.predict(x_test, batch_size=1024, verbose=0).argmax(axis=1)
     np.savez("result.npz", scores=whole, keras_class=keras_class, minutes=np.float64(minutes),
-             sign=kif[:, 0], whole=kif[:, 1], part=kif[:, 2],
+             sign=kif[:, 0], whole=kif[:, 1], part=kif[:, 2], in_whole=taken[:, 1],
+             in_part=taken[:, 2],
              ebops=np.float64(history.history["ebops"][-1]),
              estimate=np.float64(solution.cost))  # fmt: skip
 

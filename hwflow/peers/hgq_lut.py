@@ -40,8 +40,13 @@ def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
                                                "classes": data.classes},
         ("result.npz", "rtl/metadata.json"), place.folder, env=ONE_THREAD,
     )
-    found = arrays.read(place.folder / "result.npz")
-    files = _files(place.folder / "rtl/src")
+    return design(data, chosen, place.folder)
+
+
+def design(data: Data, chosen: Mapping[str, Any], folder: Path) -> Design:
+    """The design of what the training left in a folder."""
+    found = arrays.read(folder / "result.npz")
+    files = _files(folder / "rtl/src")
     text, registers = top(data, found)
     files["hgq_top.sv"] = text
     number = sum(name.startswith("network_stage") for name in files)
@@ -83,7 +88,8 @@ def top(data: Data, found: Mapping[str, np.ndarray]) -> tuple[str, int]:
         f"  input  logic [{8 * data.features - 1}:0] pixels,",
         f"  output logic [{bits - 1}:0] out_class", ");",
         f"  wire [{max(1, int(widths.sum())) - 1}:0] packed_scores;",
-        "  network u_network (.clk(clk), .model_inp(pixels), .model_out(packed_scores));",
+        f"  network u_network (.clk(clk), .model_inp({_inputs(found)}), "
+        ".model_out(packed_scores));",
     ]
     names = []
     at = 0
@@ -106,3 +112,18 @@ def top(data: Data, found: Mapping[str, np.ndarray]) -> tuple[str, int]:
         "  always_ff @(posedge clk) out_class <= best;", "endmodule", "",
     ]
     return argmax("largest", data.classes, width, True) + "\n".join(lines), 1
+
+
+def _inputs(found: Mapping[str, np.ndarray]) -> str:
+    """The bits of the pixels that the network takes, the first input lowest: a pixel is 0.8 bits.
+    """
+    pieces = [
+        f"pixels[{8 * n + 8 - part} +: {whole + part}]"
+        for n, (whole, part) in enumerate(zip(found["in_whole"].tolist(), found["in_part"].tolist(),
+                                              strict=True))
+        if whole + part > 0
+    ]
+    if not pieces:
+        raise ToolError("the network that HGQ2 trained reads no pixel: every bit was given up; "
+                        "lower beta")
+    return f"{{{', '.join(reversed(pieces))}}}"
