@@ -43,6 +43,7 @@ bench_app = typer.Typer(
     epilog="Example: `hwflow bench engine --configs b`",
 )
 bench_app.command("tables", epilog=cli_tables.EPILOG)(cli_tables.bench_tables)
+bench_app.command("energy", epilog=cli_tables.ENERGY_EPILOG)(cli_tables.bench_energy)
 app.add_typer(bench_app, name="bench")
 app.command(epilog=cli_run.EPILOG)(cli_run.run)
 app.command(epilog=cli_train.EPILOG)(cli_train.train)

@@ -94,3 +94,22 @@ def _figures(found: Results, folder: Path, error: Console) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, drawing.encode())
         error.print(f"wrote {path}", markup=False)
+
+
+ENERGY_EPILOG = "Example: `hwflow bench energy --lookup-pj 0.05`"
+
+
+def bench_energy(
+    lookup_pj: Annotated[
+        float | None,
+        typer.Option("--lookup-pj", help="Picojoules of a lookup; default that of its bits out of "
+                     "an SRAM of 8 KiB."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Lookups against multiplications: a model of LeNet-5, MobileNet-V1, VGG-11 and ResNet-18."""
+    from hwflow import energy
+    from hwflow.errors import ConfigError
+
+    if lookup_pj is not None and not 0 < lookup_pj < 1e6:
+        raise ConfigError(f"--lookup-pj {lookup_pj:g}: give picojoules above 0")
+    typer.echo(energy.markdown(lookup_pj), nl=False)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from hwflow import energy
+from hwflow import cli, energy
 
 # MACs and weights (without biases and batch norm) as the papers and their reference code give them.
 PUBLISHED = {
@@ -51,3 +51,18 @@ def test_table_of_the_page() -> None:
     lines = energy.markdown().splitlines()
     assert len(lines) == 6
     assert lines[2].startswith("| LeNet-5 | 416,520 | 491,760 |")
+
+
+def test_the_command_prints_the_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["hwflow", "bench", "energy"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert not caught.value.code
+    assert capsys.readouterr().out == energy.markdown()
+    monkeypatch.setattr("sys.argv", ["hwflow", "bench", "energy", "--lookup-pj", "0"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code
+    assert "give picojoules above 0" in capsys.readouterr().err

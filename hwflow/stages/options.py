@@ -154,6 +154,9 @@ def options(
     data = family.data[0] if data is None else data
     if data.partition(":")[0] not in family.data:
         raise ConfigError(f"--data {data!r} is not known; use {family.usage}")
+    kind, _, argument = data.partition(":")
+    if kind == "csv" and not Path(argument).is_file():
+        raise ConfigError(f"--data {data}: there is no file {argument or '(no name)'}; give a table")
     return BuildOptions(
         model, config, board, None, data, checkpoint.resolve() if checkpoint else None, seed,
         tiles, frames, require, allow_negative_slack, cache, backend=backend, luts=luts,
