@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 from hwflow import bench_tables
 from hwflow.data.samples import Samples
 from hwflow.errors import ConfigError, ToolError
-from hwflow.peers import hgq_lut, ours, outside, trees
+from hwflow.ir import GraphBuilder, IntType
+from hwflow.ops.pw import PwAttrs
+from hwflow.peers import hgq_lut, mlp, ours, outside, trees
 from hwflow.peers.design import Data, Design, NotInstalled, Place, argmax
 from hwflow.plan import execute
 from hwflow.toolchain import netlist
@@ -269,3 +272,44 @@ def test_xgboost_itself(tmp_path: Path) -> None:
     own = model.predict(xgboost.DMatrix(x)) > 0.5
     assert sure.mean() > 0.9
     np.testing.assert_array_equal(made.predicted[sure], own[sure])
+
+
+# ---- the MLP
+
+
+def test_signed_digits_make_the_number() -> None:
+    for value in range(-130, 131):
+        found = mlp.signed_digits(value)
+        assert sum(digit << place for place, digit in found) == value
+        places = [place for place, _ in found]
+        assert all(after - before >= 2 for before, after in pairwise(places))
+
+
+def test_the_rtl_of_an_mlp_is_its_integer_graph(tmp_path: Path) -> None:
+    """Random layers with ties in their rounding; the expected class by Python's own round()."""
+    rng = np.random.default_rng(12)
+    builder = GraphBuilder("net")
+    x = builder.input("input", (6, 1, 1), IntType(4, False))
+    sizes, shifts = (6, 5, 3), (3, 0)
+    rows, layer = BYTES.astype(int) // 16, []
+    for n, down in enumerate(shifts):
+        weight = rng.integers(-8, 8, (sizes[n + 1], sizes[n])).astype(np.int8)
+        bias = rng.integers(-20, 40, sizes[n + 1]).astype(np.int64)
+        count = sizes[n + 1]
+        out = IntType(4, False) if n == 0 else IntType(12, True)
+        x = builder.add(f"dense{n}", "pw", [x], PwAttrs(4, 16, out), {
+            "weight": weight, "bias": bias, "mul": np.ones(count, np.int64),
+            "shift": np.full(count, down, np.int8)})  # fmt: skip
+        layer.append((weight.astype(int), bias.astype(int)))
+    graph = builder.build([x])
+    expected = []
+    for row in rows:
+        hidden = [min(15, max(0, round(Fraction(int(w @ row) + int(b), 8))))
+                  for w, b in zip(*layer[0], strict=True)]  # fmt: skip
+        scores = [int(w @ hidden) + int(b) for w, b in zip(*layer[1], strict=True)]
+        expected.append(scores.index(max(scores)))
+    np.testing.assert_array_equal(mlp.predict(graph, BYTES, 4), expected)
+    text, stages = mlp.verilog(graph, 4, 3)
+    found, stage = run(tmp_path, text, "mlp", "pixels", BYTES, "out_class")
+    np.testing.assert_array_equal(found, expected)
+    assert stage == stages == 3 and len(set(expected)) > 1

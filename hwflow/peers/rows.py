@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hwflow.peers import hgq_lut, ours, trees
+from hwflow.peers import hgq_lut, mlp, ours, trees
 from hwflow.peers.design import Data, Design, Place
 
 Build = Callable[[Data, Mapping[str, Any], Place], Design]
@@ -42,9 +42,13 @@ def _trees(data: str, size: str, **settings: float) -> Row:
 
 
 def _hgq(data: str, kind: str, hidden: tuple[int, ...], **settings: object) -> Row:
-    name, method = ("hgq-lut", "HGQ-LUT") if kind == "tables" else ("mlp", "quantised MLP (HGQ)")
+    name, method = ("hgq-lut", "HGQ-LUT") if kind == "tables" else ("hgq", "HGQ multipliers")
     return Row(name, method, "peer", data, hgq_lut.build,
                {"kind": kind, "hidden": hidden, **settings})
+
+
+def _mlp(data: str, hidden: tuple[int, ...], **settings: int) -> Row:
+    return Row("mlp", "quantised MLP", "peer", data, mlp.build, {"hidden": hidden, **settings})
 
 
 def _ours(data: str, luts: int, levels: int, **settings: int) -> Row:
@@ -67,8 +71,10 @@ ROWS: tuple[Row, ...] = (
     _trees(DIGITS, "large", rounds=30, depth=3, feature_bits=2, leaf_bits=4),
     _hgq(DIGITS, "tables", (16,), epochs=60, batch=128, rate=5e-3, beta=(1e-6, 1e-4)),
     _hgq(DIGITS, "dense", (24,), epochs=60, batch=128, rate=5e-3, beta=(1e-7, 1e-4)),
+    _mlp(DIGITS, (16,)),
     _ours(MAGIC, 200, 12, sweeps=5, epochs=0),
     _ours(MAGIC, 400, 12, sweeps=5, epochs=0),
     _trees(MAGIC, "small", rounds=10, depth=5, eta=0.6, feature_bits=8),
     _trees(MAGIC, "large", rounds=40, depth=5, eta=0.3, feature_bits=8),
+    _mlp(MAGIC, (16,), input_bits=6),
 )  # fmt: skip
