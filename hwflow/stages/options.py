@@ -156,7 +156,7 @@ def options(
         raise ConfigError(f"--data {data!r} is not known; use {family.usage}")
     kind, _, argument = data.partition(":")
     if kind == "csv" and not Path(argument).is_file():
-        raise ConfigError(f"--data {data}: there is no file {argument or '(no name)'}; give a table")
+        raise ConfigError(f"--data {data}: no file {argument or '(no name)'}; give a table")
     return BuildOptions(
         model, config, board, None, data, checkpoint.resolve() if checkpoint else None, seed,
         tiles, frames, require, allow_negative_slack, cache, backend=backend, luts=luts,
