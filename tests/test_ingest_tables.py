@@ -28,6 +28,7 @@ from hwflow.models.tables import (
     Thresholds,
 )
 from hwflow.passes.table_forms import simplify_tables
+from hwflow.peers import ours
 from tests.table_models import make_network, make_node
 
 torch.set_num_threads(1)
@@ -240,7 +241,7 @@ def test_shipped_checkpoint(tmp_path: Path) -> None:
     assert np.array_equal(found, wanted)
     hls.write(graph, tmp_path / "hls")
     hls.build(tmp_path / "hls")
-    own = interp.run_many(dtnn.graph(tables), {"image": shown})
+    own = interp.run_many(ours.graph(tables), {"image": shown})
     for outputs in (
         interp.run_many(graph, {"image": shown}), hls.run_many(tmp_path / "hls", shown)
     ):  # fmt: skip

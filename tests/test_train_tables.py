@@ -16,6 +16,7 @@ from hwflow.emit.tables import core
 from hwflow.errors import ConfigError, DataError
 from hwflow.models import dtnn
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables
+from hwflow.peers import ours
 from hwflow.train_tables import Copies, Progress, TableTraining, encoder, patches, train
 from hwflow.training_tables import descent, gradient
 from hwflow.training_tables.kernels import CompiledKernels, NumpyKernels, Stack, Warp, load
@@ -236,7 +237,7 @@ def random_tables(cfg: DtnnConfig, seed: int = 0) -> Tables:
 def test_the_cost_is_an_upper_estimate(luts: int) -> None:
     cfg = dtnn.sized(luts)
     net = dataclasses.replace(random_tables(cfg), thresholds=np.full((784, 1), 128, np.int64))
-    found = sum(part.luts for part in core.estimate(dtnn.graph(net)).values())
+    found = sum(part.luts for part in core.estimate(ours.graph(net)).values())
     assert 0.92 * dtnn.cost(cfg) <= found <= dtnn.cost(cfg)
 
 
@@ -252,10 +253,29 @@ def test_numpy_torch_and_the_integer_graph_agree(cfg: DtnnConfig) -> None:
     found = dtnn.scores(net, images)
     with torch.no_grad():
         assert np.array_equal(dtnn.network(net)(torch.from_numpy(images).float() / 256), found)
-    graph = dtnn.graph(net)
+    graph = ours.graph(net)
     for image, row in zip(images, found, strict=True):
         out = interp.run(graph, {"image": image.astype(np.int64)})
         assert int(out[graph.outputs[0]].ravel()[0]) == int(row.argmax())
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_torch_reads_whole_codes_of_several_bits(signed: bool) -> None:
+    """A second layer of two children of three bits, or of the same bits in another order."""
+    rng = np.random.default_rng(4)
+    first = Layer(rng.integers(0, 81, (12, 6)).astype(np.int32),
+                  rng.integers(-4 * signed, 8 - 4 * signed, (12, 64)).astype(np.int16), 3, signed)
+    wires = (3 * rng.integers(0, 12, (20, 2))[:, :, None] + np.arange(3)).reshape(20, 6)
+    second = Layer(wires.astype(np.int32), rng.integers(0, 2, (20, 64)).astype(np.int16))
+    thresholds = rng.integers(0, 257, (81, 1))
+    net = Tables((1, 9, 9), thresholds, (first, second), 10)
+    images = rng.integers(0, 256, (40, 1, 9, 9), dtype=np.uint8)
+    with torch.no_grad():
+        found = dtnn.network(net)(torch.from_numpy(images).float() / 256)
+    assert np.array_equal(found, dtnn.scores(net, images))
+    mixed = dataclasses.replace(second, wires=np.ascontiguousarray(second.wires[:, ::-1]))
+    with pytest.raises(ConfigError, match="layer 1 reads single bits of codes of 3"):
+        dtnn.network(dataclasses.replace(net, layers=(first, mixed)))
 
 
 def test_checkpoints_come_back_and_damaged_ones_do_not(tmp_path: Path) -> None:
@@ -438,7 +458,7 @@ SHIPPED = [p for p in dtnn.DTNN if (CHECKPOINTS / f"dtnn_{p}_mnist.safetensors")
 def test_shipped_networks_are_as_large_as_said(name: str) -> None:
     net, meta = dtnn.load_checkpoint(CHECKPOINTS / f"dtnn_{name}_mnist.safetensors")
     cfg = dtnn.from_description(meta["config"])
-    found = sum(part.luts for part in core.estimate(dtnn.graph(net)).values())
+    found = sum(part.luts for part in core.estimate(ours.graph(net)).values())
     assert found <= dtnn.cost(cfg) <= dtnn.PRESET_LUTS[name]
     assert tuple(len(layer.wires) for layer in net.layers) == cfg.widths
 

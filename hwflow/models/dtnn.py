@@ -2,8 +2,8 @@
 """DTNN-style classifiers (docs/tables.md): sizes, the arrays of a trained network, checkpoints.
 
 What training makes of lookup tables is `Tables`: thresholds, wires and contents as plain arrays,
-those of the integer graph. From them come the torch modules (`network`), the integer graph
-(`graph`) and fast scores for whole data sets (`scores`).
+those of the integer graph. From them come the torch modules (`network`) and fast scores for whole
+data sets (`scores`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from hwflow.errors import ConfigError, DataError
 from hwflow.models.shapes import DTNN
 
 if TYPE_CHECKING:
-    from hwflow.ir import Graph
     from hwflow.models.tables import TableNetwork
 
 FORMAT = 1
@@ -240,41 +239,6 @@ def accuracy(net: Tables, images: np.ndarray, labels: np.ndarray) -> float:
     return float((scores(net, images).argmax(axis=1) == labels).mean())
 
 
-def graph(net: Tables, name: str = "dtnn") -> Graph:
-    """The integer graph of the network (ops rearrange, threshold, concat, tables, group_sum)."""
-    from hwflow.ir import GraphBuilder, IntType
-    from hwflow.ops.argmax import ArgmaxAttrs
-    from hwflow.ops.concat import ConcatAttrs
-    from hwflow.ops.group_sum import GroupSumAttrs
-    from hwflow.ops.rearrange import RearrangeAttrs
-    from hwflow.ops.tables import TablesAttrs
-    from hwflow.ops.threshold import ThresholdAttrs
-
-    builder = GraphBuilder(name)
-    features = math.prod(net.shape)
-    x = builder.input("image", net.shape, IntType(8, False))
-    if net.shape != (features, 1, 1):
-        attrs = RearrangeAttrs(net.shape, (0, 1, 2), (features, 1, 1))
-        x = builder.add("flat", "rearrange", [x], attrs)
-    bit = IntType(1, False)
-    levels = [
-        builder.add(f"bits{i}", "threshold", [x], ThresholdAttrs(0, bit),
-                    {"thresholds": np.ascontiguousarray(column[:, None])})
-        for i, column in enumerate(net.thresholds.T)
-    ]  # fmt: skip
-    x = levels[0] if len(levels) == 1 else builder.add("bits", "concat", levels, ConcatAttrs())
-    read = 1
-    for place, layer in enumerate(net.layers):
-        x = builder.add(
-            f"tables{place}", "tables", [x], TablesAttrs(read, IntType(layer.bits, layer.signed)),
-            {"wires": layer.wires, "values": layer.values},
-        )
-        read = layer.bits
-    if net.groups:
-        x = builder.add("scores", "group_sum", [x], GroupSumAttrs(net.groups))
-    return builder.build([builder.add("class", "argmax", [x], ArgmaxAttrs(False))])
-
-
 def network(net: Tables) -> TableNetwork:
     """The network as torch modules, in evaluation mode; pixel / 256 -> scores."""
     import torch
@@ -290,23 +254,35 @@ def network(net: Tables) -> TableNetwork:
 
     encoder = Thresholds(torch.from_numpy(net.thresholds.copy()).float(), thermometer=True)
     layers, code = [], Code(1)
-    for layer in net.layers:
+    for place, layer in enumerate(net.layers):
+        wires, values = _children(layer, code.bits, code.signed, place)
         made = Code(layer.bits, layer.signed)
-        node = LookupNode(torch.from_numpy(layer.values.copy()).float(),
-                          layer.wires.shape[1] // code.bits, code, made)  # fmt: skip
-        layers.append(TableLayer(torch.from_numpy(_children(layer.wires, code.bits)), node))
+        node = LookupNode(torch.from_numpy(values).float(), wires.shape[1], code, made)
+        layers.append(TableLayer(torch.from_numpy(wires), node))
         code = made
     return TableNetwork(encoder, layers, GroupSum(net.groups) if net.groups else None).eval()
 
 
-def _children(wires: np.ndarray, bits: int) -> np.ndarray:
-    """Channels (N, k) that wires (N, k * bits) read whole, int64; ConfigError if they do not."""
-    found = wires[:, ::bits].astype(np.int64) // bits
-    whole = found.repeat(bits, axis=1) * bits + np.arange(wires.shape[1]) % bits
-    if wires.shape[1] % bits or not np.array_equal(whole, wires):
-        raise ConfigError(f"a table reads some bits of codes of {bits}: the torch modules read "
-                          "whole codes; use the integer graph")
-    return found
+def _children(
+    layer: Layer, bits: int, signed: bool, place: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wires int64 (N, k) of whole codes, and contents by (code - least code) of each child.
+
+    ConfigError where a table reads some bits of a code only, which the torch modules cannot.
+    """
+    if layer.wires.shape[1] % bits:
+        whole = False
+    else:
+        parts = layer.wires.reshape(len(layer.wires), -1, bits)
+        whole = bool((parts == parts[:, :, :1] + np.arange(bits)).all()
+                     and (parts[:, :, 0] % bits == 0).all())  # fmt: skip
+    if not whole:
+        raise ConfigError(f"layer {place} reads single bits of codes of {bits}; the torch modules "
+                          "read whole codes: give its nodes whole children")
+    # The least code of two's complement is its top bit alone.
+    flips = sum(1 << (bits * child + bits - 1) for child in range(parts.shape[1])) if signed else 0
+    order = np.arange(layer.values.shape[1]) ^ flips
+    return (parts[:, :, 0] // bits).astype(np.int64), np.ascontiguousarray(layer.values[:, order])
 
 
 # --- checkpoints --------------------------------------------------------------------------------

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks of tables of hwflow itself, by the same bench as everything else; and with other
-settings of the same trainer, the DWN-style network: one layer of tables of six binary inputs and a
-popcount, contents and wires trained by gradient alone.
-"""
+"""Networks of tables of hwflow itself, by the same bench as everything else."""
 
 from __future__ import annotations
 
@@ -17,18 +14,52 @@ from hwflow import train_tables
 from hwflow.data.samples import Samples
 from hwflow.emit import tables
 from hwflow.errors import ConfigError
+from hwflow.ir import Graph, GraphBuilder, IntType
 from hwflow.models import dtnn
+from hwflow.ops.argmax import ArgmaxAttrs
+from hwflow.ops.concat import ConcatAttrs
+from hwflow.ops.group_sum import GroupSumAttrs
+from hwflow.ops.rearrange import RearrangeAttrs
+from hwflow.ops.tables import TablesAttrs
+from hwflow.ops.threshold import ThresholdAttrs
 from hwflow.peers.design import Data, Design, Place
 from hwflow.train_tables import TableTraining
 
 SHIPPED = Path(dtnn.__file__).parents[1] / "checkpoints"
 
 
+def graph(net: dtnn.Tables, name: str = "dtnn") -> Graph:
+    """The integer graph of the network (ops rearrange, threshold, concat, tables, group_sum)."""
+    builder = GraphBuilder(name)
+    features = math.prod(net.shape)
+    x = builder.input("image", net.shape, IntType(8, False))
+    if net.shape != (features, 1, 1):
+        attrs = RearrangeAttrs(net.shape, (0, 1, 2), (features, 1, 1))
+        x = builder.add("flat", "rearrange", [x], attrs)
+    bit = IntType(1, False)
+    levels = [
+        builder.add(f"bits{i}", "threshold", [x], ThresholdAttrs(0, bit),
+                    {"thresholds": np.ascontiguousarray(column[:, None])})
+        for i, column in enumerate(net.thresholds.T)
+    ]  # fmt: skip
+    x = levels[0] if len(levels) == 1 else builder.add("bits", "concat", levels, ConcatAttrs())
+    read = 1
+    for place, layer in enumerate(net.layers):
+        x = builder.add(
+            f"tables{place}", "tables", [x], TablesAttrs(read, IntType(layer.bits, layer.signed)),
+            {"wires": layer.wires, "values": layer.values},
+        )
+        read = layer.bits
+    if net.groups:
+        x = builder.add("scores", "group_sum", [x], GroupSumAttrs(net.groups))
+    return builder.build([builder.add("class", "argmax", [x], ArgmaxAttrs(False))])
+
+
 def design(
     net: dtnn.Tables, test: Samples, train_minutes: float | None, source: str, notes: str = ""
 ) -> Design:
     """The core of a trained network, and the class its arrays give for each test sample."""
-    core = tables.emit(dtnn.graph(net), tables.Options())
+    core = tables.emit(graph(net), tables.Options())
     predicted = dtnn.scores(net, test.images).argmax(axis=1)
     return Design(
         core.files, core.top, "in_pixels", {"clk": 0, "rst": 0, "en": 1, "in_valid": 1},
