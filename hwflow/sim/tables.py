@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks of tables in simulation: every image through the emitted core, one a clock.
 
-The bench is `sim/models/tables_bench.sv`; what the cells of a chip compute is in
-`sim/models/cells_<target>.sv`. The same bench runs the netlist that Yosys maps.
+The bench is `sim/models/tables_bench.sv`, of a core that streams `tables_stream_bench.sv` (one
+position a clock); what the cells of a chip compute is in `sim/models/cells_<target>.sv`. The same
+bench runs the netlist that Yosys maps.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import numpy as np
 
 from hwflow import interp
 from hwflow.emit.tables import Design
+from hwflow.emit.tables.stream import MODULES as STREAM_MODULES
 from hwflow.errors import ConfigError, VerifyError
-from hwflow.ir import Graph
+from hwflow.ir import Graph, Node
 from hwflow.ops import OPS
 from hwflow.ops.types import int_type
-from hwflow.sim.runner import Build, build, run, sim_dir
+from hwflow.sim.runner import Build, build, hdl_dir, run, sim_dir
 
 MOST_IMAGES = 16384
 MODELS = ("xilinx", "ecp5", "ice40", "gowin")
@@ -42,21 +44,24 @@ def build_core(
 ) -> Build:
     """The simulator of a core; `folder` gets its sources.
 
-    netlist: Verilog of the module `tables_core` as mapped to cells of the target, taken in place of
-    the emitted text.
+    netlist: Verilog of the design's top module as mapped to cells of the target, taken in place of
+    the emitted text and of the modules of hdl/ that it uses.
     """
     folder.mkdir(parents=True, exist_ok=True)
     package = "tables_pkg.sv"
     texts = dict(design.files)
     if netlist is not None:
-        texts = {package: design.files[package], "tables_core.v": netlist}
+        texts = {package: design.files[package], f"{design.top}.v": netlist}
     sources = [package, *sorted(texts.keys() - {package})]
     for name in sources:
         (folder / name).write_text(texts[name])
     models = [sim_dir() / "models" / f"cells_{target}.sv"] if target in MODELS else []
+    if design.streaming and netlist is None:
+        models += [hdl_dir() / name for name in STREAM_MODULES]
+    bench = "tables_stream_bench" if design.streaming else "tables_bench"
     return build(
-        "tables_bench",
-        [*(folder / name for name in sources), *models, sim_dir() / "models" / "tables_bench.sv"],
+        bench,
+        [*(folder / name for name in sources), *models, sim_dir() / "models" / f"{bench}.sv"],
         {"MOST": MOST_IMAGES},
         build_args=["--x-assign", "fast", "--x-initial", "fast", "--no-assert", *_QUIET],
         optimise="-O1", cache=cache,
@@ -69,7 +74,8 @@ def simulate(
 ) -> Simulated:
     """What the core answers to images (N, pixels) of the graph's input type, N up to 16384.
 
-    stall: chance in 256 that the core stands still in a clock, and that no image is offered.
+    stall: chance in 256 that the core stands still in a clock, and that no image (of a core that
+    streams: no position) is offered.
     """
     count = len(images)
     if not 1 <= count <= MOST_IMAGES or images.shape[1:] != (design.pixels,):
@@ -79,14 +85,21 @@ def simulate(
     if not 0 <= stall <= 200:
         raise ConfigError(f"stall {stall}: give 0 (never) to 200 of 256")
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "images.bin").write_bytes(packed(images, design.pixel_bits))
+    moves = count
+    sent = images
+    if design.streaming:
+        positions = design.pixels // design.channels
+        moves = (count + 2) * positions
+        sent = images.reshape(count, design.channels, positions).transpose(0, 2, 1)
+        sent = sent.reshape(count, -1)
+    (run_dir / "images.bin").write_bytes(packed(sent, design.pixel_bits))
     output, result = run_dir / "classes.txt", run_dir / "clocks.txt"
     moving = (1 - stall / 256) ** 2
     run(
         built, "hwflow.sim.tables_frames", run_dir=run_dir,
         plusargs=[f"+images={run_dir / 'images.bin'}", f"+output={output}", f"+count={count}",
                   f"+stall={stall}", f"+seed={seed}"],
-        env={"HWFLOW_CLOCKS": str(int(3 * count / moving) + 100 * design.latency + 1000),
+        env={"HWFLOW_CLOCKS": str(int(3 * moves / moving) + 100 * design.latency + 1000),
              "HWFLOW_RESULT": str(result)},
     )  # fmt: skip
     rows = [line.split() for line in output.read_text().splitlines()]
@@ -121,10 +134,9 @@ def reference(graph: Graph, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     name = graph.inputs[0]
     shape = graph.tensors[name].shape
     if any(graph.tensors[n.output].shape[1:] != (1, 1) for n in graph.nodes):
-        found = [
-            interp.run(graph, {name: image.reshape(shape)}, keep=True)[wanted] for image in images
-        ]
-        scores = np.stack([x.reshape(-1) for x in found])
+        frames = images.reshape(len(images), *shape)
+        scored = graph.rebuilt(nodes=_needed(graph, wanted), outputs=(wanted,))
+        scores = interp.run_many(scored, {name: frames})[wanted].reshape(len(images), -1)
     else:
         values[name] = images.T.astype(np.int64)  # element by image
         for node in graph.nodes:
@@ -135,6 +147,12 @@ def reference(graph: Graph, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     else:
         classes = scores.argmax(axis=1)
     return classes, scores
+
+
+def _needed(graph: Graph, wanted: str) -> tuple[Node, ...]:
+    """The nodes up to the one that gives `wanted`."""
+    names = [n.output for n in graph.nodes]
+    return graph.nodes[: names.index(wanted) + 1]
 
 
 def _batch(graph: Graph, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:

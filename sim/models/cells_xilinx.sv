@@ -71,6 +71,7 @@ module GND (output wire G);
   assign G = 1'b0;
 endmodule
 
+/* verilator lint_off UNUSEDPARAM */
 module FDRE #(
     parameter logic INIT = 0, IS_C_INVERTED = 0, IS_D_INVERTED = 0, IS_R_INVERTED = 0
 ) (output logic Q, input wire C, CE, D, R);
@@ -90,4 +91,53 @@ module FDSE #(
     else if (CE) Q <= D ^ IS_D_INVERTED;
   end
 endmodule
+
+module SRL16E #(
+    parameter logic [15:0] INIT = 0, parameter logic IS_CLK_INVERTED = 0
+) (output wire Q, input wire A0, A1, A2, A3, CE, CLK, D);
+  logic [15:0] bits = INIT;
+  assign Q = bits[{A3, A2, A1, A0}];
+  always_ff @(posedge CLK) begin
+    if (CE) bits <= {bits[14:0], D};
+  end
+endmodule
+
+module SRLC32E #(
+    parameter logic [31:0] INIT = 0, parameter logic IS_CLK_INVERTED = 0
+) (output wire Q, output wire Q31, input wire [4:0] A, input wire CE, CLK, D);
+  logic [31:0] bits = INIT;
+  assign Q = bits[A];
+  assign Q31 = bits[31];
+  always_ff @(posedge CLK) begin
+    if (CE) bits <= {bits[30:0], D};
+  end
+endmodule
+
+module RAM32M #(
+    parameter logic [63:0] INIT_A = 0, INIT_B = 0, INIT_C = 0, INIT_D = 0,
+    parameter logic IS_WCLK_INVERTED = 0
+) (
+    output wire [1:0] DOA, DOB, DOC, DOD,
+    input wire [4:0] ADDRA, ADDRB, ADDRC, ADDRD,
+    input wire [1:0] DIA, DIB, DIC, DID,
+    input wire WCLK, WE
+);
+  logic [31:0][1:0] a = INIT_A;
+  logic [31:0][1:0] b = INIT_B;
+  logic [31:0][1:0] c = INIT_C;
+  logic [31:0][1:0] d = INIT_D;
+  assign DOA = a[ADDRA];
+  assign DOB = b[ADDRB];
+  assign DOC = c[ADDRC];
+  assign DOD = d[ADDRD];
+  always_ff @(posedge WCLK) begin
+    if (WE) begin
+      a[ADDRD] <= DIA;
+      b[ADDRD] <= DIB;
+      c[ADDRD] <= DIC;
+      d[ADDRD] <= DID;
+    end
+  end
+endmodule
+/* verilator lint_on UNUSEDPARAM */
 `default_nettype wire

@@ -18,6 +18,7 @@ from hwflow.ops.types import int_type
 
 CORE = "tables_core"
 PACKAGE = "tables_pkg"
+Parts = Mapping[str, tuple[list[Cell], list[int], list[int]]]
 TREE_CELLS = frozenset(
     {*(f"LUT{n}" for n in range(1, 7)), "LUT6_2", "INV", "MUXF7", "MUXF8", "FDRE", "LUT4", "PFUMX",
      "L6MUX21", "TRELLIS_FF", "SB_LUT4", "SB_DFFE", "MUX2_LUT5", "MUX2_LUT6", "MUX2_LUT7",
@@ -58,6 +59,8 @@ class Design:
     in_pixels is `pixels` codes of `pixel_bits` bits, element 0 lowest; out_class is valid
     `latency` clocks after its image, out_scores (`classes` unsigned numbers of `score_bits` bits,
     class 0 lowest, `score_offset` more than those of the graph) `score_latency` clocks.
+    streaming: the core takes one position (`channels` elements) a clock, row-major; latencies are
+    from the last one, when no image follows. Then `parts` does not count line buffers and pools.
     """
 
     top: str
@@ -71,6 +74,8 @@ class Design:
     latency: int
     score_latency: int
     parts: Mapping[str, Part]
+    streaming: bool = False
+    channels: int = 1
 
     @property
     def luts(self) -> int:
@@ -99,17 +104,14 @@ def emit(graph: Graph, options: Options | None = None) -> Design:
         "SCORE_W": (score_bits, "bits of the score of a class"),
         "LATENCY": (made.class_stage, "clocks from an image to its class"),
         "SCORE_LATENCY": (made.score_stage, "clocks from an image to its scores"),
+        "STREAMING": (0, "a whole image a clock"),
     }
-    files = {f"{PACKAGE}.sv": _package(sizes)}
+    files = {f"{PACKAGE}.sv": package(sizes)}
     wanted = [x >> 1 for x in (*made.class_bits, *(x for s in made.scores for x in s))]
     parts = write.borders(made.cells, wanted)
     registers = frozenset(c.q for c in made.cells if isinstance(c, Register))
-    for name, (cells, ins, outs) in parts.items():
-        if not ins:
-            raise ConfigError(f"part {name} of '{graph.name}' reads nothing: it is constant")
-        module = f"tables_{name}"
-        files[f"{module}.sv"] = _file(write.part_module(module, cells, ins, outs, to, registers))
-    files[f"{CORE}.sv"] = _file(_core(made, parts, pixels * kind.bits, to.name))
+    files |= part_files(graph, parts, to, registers)
+    files[f"{CORE}.sv"] = file_text(_core(made, parts, pixels * kind.bits, to.name))
     return Design(
         top=CORE, files=files, pixels=pixels, pixel_bits=kind.bits, classes=classes,
         class_bits=len(made.class_bits), score_bits=score_bits, score_offset=made.score_offset,
@@ -153,45 +155,65 @@ def counted(cells: Sequence[Cell]) -> Part:
     )
 
 
-def _lowered(graph: Graph, options: Options) -> tuple[Lowered, write.Target]:
+def checked(options: Options) -> write.Target:
+    """The target of options; ConfigError when they are none."""
     if min(options.table_levels, options.head_levels) < 0:
         raise ConfigError("levels between registers are below 0: give 0 for no registers, or more")
-    to = write.target(options.target)
+    return write.target(options.target)
+
+
+def _lowered(graph: Graph, options: Options) -> tuple[Lowered, write.Target]:
+    to = checked(options)
     carry = options.carry and to.carry
     return lower(graph, to, options.table_levels, options.head_levels, carry), to
 
 
-def _file(module: str) -> str:
+def file_text(module: str) -> str:
     return f"{write.HEAD}`default_nettype none\n\n{module}\n`default_nettype wire\n"
 
 
-def _package(sizes: Mapping[str, tuple[int, str]]) -> str:
+def package(sizes: Mapping[str, tuple[int, str]]) -> str:
     lines = [
         f"  localparam int unsigned {name} = {value};" + (f"  // {note}" if note else "")
         for name, (value, note) in sizes.items()
     ]
     body = "\n".join([f"package {PACKAGE};", *lines, "endpackage", ""])
-    return _file(body)
+    return file_text(body)
 
 
-def _core(
-    made: Lowered, parts: Mapping[str, tuple[list[Cell], list[int], list[int]]], bits: int,
-    target: str,
-) -> str:
+def part_files(
+    graph: Graph, parts: Parts, to: write.Target, registers: frozenset[int]
+) -> dict[str, str]:
+    """The modules of parts; registers: nets of all of them that flip-flops drive."""
+    files = {}
+    for name, (cells, ins, outs) in parts.items():
+        if not ins:
+            raise ConfigError(f"part {name} of '{graph.name}' reads nothing: it is constant")
+        module = f"tables_{name}"
+        text = write.part_module(module, cells, ins, outs, to, registers)
+        files[f"{module}.sv"] = file_text(text)
+    return files
+
+
+def literal(x: int, name: write.Name) -> str:
+    """A literal as text."""
+    if x <= 1:
+        return f"1'b{x}"
+    return ("~" if x & 1 else "") + name(x >> 1)
+
+
+def word(items: Sequence[str]) -> str:
+    """A concatenation, item 0 lowest."""
+    return "{" + textwrap.fill(", ".join(reversed(items)), 96) + "}"
+
+
+def _core(made: Lowered, parts: Parts, bits: int, target: str) -> str:
     place = {n: f"in_pixels[{bit}]" for n, bit in made.inputs.items()}
 
     def name(net: int) -> str:
         return place.get(net, f"n{net}")
 
-    def literal(x: int) -> str:
-        if x <= 1:
-            return f"1'b{x}"
-        return ("~" if x & 1 else "") + name(x >> 1)
-
-    def word(items: Sequence[str]) -> str:
-        return "{" + textwrap.fill(", ".join(reversed(items)), 96) + "}"
-
-    scores = [literal(x) for score in made.scores for x in score]
+    scores = [literal(x, name) for score in made.scores for x in score]
     used = {
         n for cells_in_out in parts.values() for n in cells_in_out[1]
     } | {x >> 1 for x in made.class_bits} | {x >> 1 for s in made.scores for x in s}
@@ -231,21 +253,31 @@ def _core(
         "  end",
         f"  assign out_valid = valid_q[{latency - 1}];",
     ]
-    for part, (cells, ins, outs) in parts.items():
-        clock = ".clk(clk), .en(en), " if write.has_registers(cells) else ""
-        text += [
-            f"  tables_{part} u_{part} (",
-            f"      {clock}",
-            f"      .x({word([name(n) for n in ins])}),",
-            f"      .y({word([name(n) for n in outs])})",
-            "  );",
-        ]
+    text += instances(parts, name)
     text += [
-        f"  assign out_class = {word([literal(x) for x in made.class_bits])};",
+        f"  assign out_class = {word([literal(x, name) for x in made.class_bits])};",
         f"  assign out_scores = {word(scores)};",
         "endmodule", "",
     ]
     return "\n".join(line for line in text if line.strip())
 
 
-__all__ = ["Design", "Options", "Part", "counted", "emit", "estimate", "tree_problems"]
+def instances(parts: Parts, name: write.Name, prefix: str = "u_") -> list[str]:
+    """The lines that instantiate the modules of parts."""
+    text = []
+    for part, (cells, ins, outs) in parts.items():
+        clock = ".clk(clk), .en(en), " if write.has_registers(cells) else ""
+        text += [
+            f"  tables_{part} {prefix}{part} (",
+            f"      {clock}",
+            f"      .x({word([name(n) for n in ins])}),",
+            f"      .y({word([name(n) for n in outs])})",
+            "  );",
+        ]
+    return text
+
+
+__all__ = [
+    "Design", "Options", "Part", "checked", "counted", "emit", "estimate",
+    "file_text", "instances", "literal", "package", "part_files", "tree_problems", "word",
+]  # fmt: skip

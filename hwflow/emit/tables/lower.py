@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,49 +39,71 @@ class Lowered:
     parts: tuple[str, ...]
 
 
-def lower(
-    graph: Graph, to: Target, table_levels: int, head_levels: int, carry: bool
-) -> Lowered:
-    """The netlist of a network of tables.
+@dataclass(frozen=True)
+class Codes:
+    """Layers without a head as cells: `outputs` are the literals of each channel's code, lowest bit
+    first, behind registers (where there is any cell), all of one stage."""
 
-    table_levels, head_levels: cells between registers in the tables and behind them, 0 for none.
-    Raises GraphError naming the node that is not of such a network.
-    """
-    if len(graph.inputs) != 1:
-        raise GraphError(f"graph '{graph.name}' has {len(graph.inputs)} inputs; tables take one")
-    source = graph.tensors[graph.inputs[0]]
-    kind = int_type(source)
-    builder = Builder(to.fabric)
-    size = int(np.prod(source.shape))
-    values: dict[str, list[Bits]] = {
-        source.name: [
+    cells: tuple[Cell, ...]
+    inputs: dict[int, int]
+    outputs: tuple[Bits, ...]
+    stage: int
+    parts: tuple[str, ...]
+
+
+@dataclass
+class _Walk:
+    """The nodes that have been lowered, and what is known of their values."""
+
+    builder: Builder
+    graph: Graph
+    table_levels: int
+    head_levels: int
+    carry: bool
+    layers: int  # of tables so far
+    encoders: int
+    values: dict[str, list[Bits]] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)  # of tensors made unsigned
+    parts: list[str] = field(default_factory=list)
+    found: tuple[int, ...] | None = None
+    scores: list[Bits] = field(default_factory=list)
+    offset: int = 0
+
+    def part(self, name: str) -> None:
+        """New cells belong to this part."""
+        self.builder.part = name
+        if name not in self.parts:
+            self.parts.append(name)
+
+    def source(self) -> None:
+        """The bits of the graph's input."""
+        graph, builder = self.graph, self.builder
+        if len(graph.inputs) != 1:
+            raise GraphError(
+                f"graph '{graph.name}' has {len(graph.inputs)} inputs; tables take one"
+            )
+        source = graph.tensors[graph.inputs[0]]
+        kind, size = int_type(source), int(np.prod(source.shape))
+        self.values[source.name] = [
             tuple(builder.input(e * kind.bits + b) for b in range(kind.bits)) for e in range(size)
         ]
-    }
-    parts: list[str] = []
 
-    def part(name: str) -> None:
-        builder.part = name
-        if name not in parts:
-            parts.append(name)
-
-    found: tuple[int, ...] | None = None
-    scores: list[Bits] = []
-    offset, layers = 0, 0
-    offsets: dict[str, int] = {}  # of tensors made unsigned
-    for node in graph.nodes:
+    def node(self, node: Node) -> None:
+        """Lower one node; GraphError if it is not of a network of tables."""
+        builder, graph, values, offsets = self.builder, self.graph, self.values, self.offsets
         before = [values[i] for i in node.inputs]
-        builder.limit = table_levels
-        if found is not None:
+        builder.limit = self.table_levels
+        if self.found is not None:
             raise GraphError(f"node '{node.name}' ({node.op}): nothing may follow the argmax")
         if node.op != "argmax" and node.op not in MOVES and node.inputs[0] in offsets:
             raise GraphError(f"node '{node.name}' ({node.op}) reads sums; only an argmax may")
         if node.op == "threshold":
-            part("encoder")
+            self.encoders += 1
+            self.part("encoder" if self.encoders == 1 else f"encoder{self.encoders}")
             values[node.output] = _encode(builder, graph, node, before[0])
         elif node.op == "tables":
-            layers += 1
-            part(f"layer{layers}")
+            self.layers += 1
+            self.part(f"layer{self.layers}")
             values[node.output] = _tables(builder, graph, node, before[0])
         elif node.op in MOVES:
             values[node.output] = _moved(graph, node, before)
@@ -91,26 +113,71 @@ def lower(
             if moved != {None}:
                 offsets[node.output] = offsets[node.inputs[0]]
         elif node.op == "group_sum":
-            builder.limit = head_levels
-            part("sums")
-            sums, offsets[node.output] = _sums(builder, graph, node, before[0], carry)
+            builder.limit = self.head_levels
+            self.part("sums")
+            sums, offsets[node.output] = _sums(builder, graph, node, before[0], self.carry)
             values[node.output] = sums
         elif node.op == "argmax":
-            builder.limit = head_levels
-            scores, offset = _scores(graph, node.inputs[0], before[0], offsets)
-            part("argmax")
-            found = tuple(heads.argmax(builder, scores, node.attrs.last))
-            values[node.output] = [found]
+            builder.limit = self.head_levels
+            self.scores, self.offset = _scores(graph, node.inputs[0], before[0], offsets)
+            self.part("argmax")
+            self.found = tuple(heads.argmax(builder, self.scores, node.attrs.last))
+            values[node.output] = [self.found]
         else:
             raise GraphError(
                 f"node '{node.name}' ({node.op}) is not of a network of tables: threshold, tables, "
-                "group_sum, argmax, rearrange, slice and concat are; enumerate the others to tables"
+                "group_sum, argmax, rearrange, slice and concat are, and patches and maxpool in "
+                "front of them; enumerate the others to tables"
             )
+
+
+def lower_codes(
+    graph: Graph, to: Target, table_levels: int, layers: int = 0, encoders: int = 0
+) -> Codes:
+    """The netlist of layers whose output, (C, 1, 1) codes, is no class yet.
+
+    layers, encoders: how many are in front of the graph; parts are numbered from there.
+    """
+    builder = Builder(to.fabric)
+    walk = _Walk(builder, graph, table_levels, 0, False, layers, encoders)
+    walk.source()
+    for node in graph.nodes:
+        walk.node(node)
+    codes = walk.values[graph.outputs[0]]
+    flat = builder.aligned([x for code in codes for x in code])
+    stage = max((builder.stage[x >> 1] for x in flat), default=0)
+    if any(builder.depth[x >> 1] for x in flat if builder.stage[x >> 1] == stage):
+        stage += 1
+    flat = builder.aligned(flat, stage)
+    cells = alive(builder.cells, [x >> 1 for x in flat])
+    if to.fabric.dual:
+        cells = paired(cells, builder.stage)
+    width = len(codes[0])
+    outputs = tuple(tuple(flat[i : i + width]) for i in range(0, len(flat), width))
+    return Codes(tuple(cells), builder.inputs, outputs, stage, tuple(walk.parts))
+
+
+def lower(
+    graph: Graph, to: Target, table_levels: int, head_levels: int, carry: bool,
+    layers: int = 0, encoders: int = 0,
+) -> Lowered:  # fmt: skip
+    """The netlist of a network of tables.
+
+    table_levels, head_levels: cells between registers in the tables and behind them, 0 for none.
+    layers, encoders: how many are in front of the graph; parts are numbered from there.
+    Raises GraphError naming the node that is not of such a network.
+    """
+    builder = Builder(to.fabric)
+    walk = _Walk(builder, graph, table_levels, head_levels, carry, layers, encoders)
+    walk.source()
+    for node in graph.nodes:
+        walk.node(node)
+    found, scores, offset = walk.found, walk.scores, walk.offset
     if found is None:
         builder.limit = head_levels
         final = graph.nodes[-1].output
-        scores, offset = _scores(graph, final, values[final], offsets)
-        part("argmax")
+        scores, offset = _scores(graph, final, walk.values[final], walk.offsets)
+        walk.part("argmax")
         found = tuple(heads.argmax(builder, scores, False))
     flat = builder.aligned([x for score in scores for x in score])
     width = len(scores[0])
@@ -125,7 +192,8 @@ def lower(
     if to.fabric.dual:
         cells = paired(cells, builder.stage)
     return Lowered(
-        tuple(cells), builder.inputs, found, tuple(scores), offset, stage, score_stage, tuple(parts)
+        tuple(cells), builder.inputs, found, tuple(scores), offset, stage, score_stage,
+        tuple(walk.parts),
     )
 
 

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tables_stream, as tables_axis instantiates it, around a small random convolutional core: full
+speed, gaps, back-pressure, reset, wrong lengths."""
+
+import itertools
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import cocotb
+import numpy as np
+import pytest
+from bench import power_up
+from cocotb.triggers import FallingEdge, with_timeout
+from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+
+from hwflow.emit.tables import Options, emit
+from hwflow.emit.tables.stream import MODULES
+from hwflow.emit.tables.write import TARGETS
+from hwflow.ir import Graph, IntType
+from hwflow.sim.runner import build_and_test, lint, sim_dir
+from hwflow.sim.tables import reference
+from tests.table_convs import Conv, Pool, blobs, conv_network
+from tests.table_graphs import Layer
+
+CHANNELS = "HWFLOW_TEST_CHANNELS"
+
+
+def graph(channels: int) -> Graph:
+    """6 x 7 positions, a window that hangs out of the map on all sides, a pool, four classes."""
+    return conv_network(
+        [Conv(6, 4, (3, 3), pads=(1, 1, 1, 1)), Pool()], shape=(channels, 6, 7), seed=3,
+        thresholds=(70, 128, 180), dense=(Layer(16, 5, IntType(2, False)),), groups=4,
+    )
+
+
+def wanted(count: int, seed: int) -> tuple[list[bytes], list[int]]:
+    """Frames, the channels of a position side by side, and their classes from the integer graph."""
+    channels = int(os.environ.get(CHANNELS, "1"))
+    pictures = blobs(count, graph(channels), seed)
+    classes, _ = reference(graph(channels), pictures)
+    assert len(set(classes.tolist())) > 2
+    frames = pictures.reshape(count, channels, -1).transpose(0, 2, 1)
+    return [f.tobytes() for f in frames], classes.tolist()
+
+
+def rate(rng: random.Random, percent: int) -> Iterator[bool]:
+    """True in so many of 100 cycles: a pause generator."""
+    return (rng.randrange(100) < percent for _ in itertools.count())
+
+
+def lanes_of(dut) -> int:  # noqa: ANN001
+    """Bytes a beat."""
+    return len(dut.s_axis_tdata) // 8
+
+
+async def start(dut):  # noqa: ANN001, ANN201
+    """Reset, and the ends of both streams."""
+    bus = AxiStreamBus.from_prefix(dut, "s_axis")
+    source = AxiStreamSource(bus, dut.clk, dut.rst, byte_lanes=lanes_of(dut))
+    sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk, dut.rst)
+    source.log.setLevel("WARNING")
+    sink.log.setLevel("WARNING")
+    await power_up(dut, ["rst"])
+    return source, sink
+
+
+async def send(source, frames, lanes: int) -> None:  # noqa: ANN001
+    """Queue frames, the last beat filled up with rubbish."""
+    for frame in frames:
+        fill = bytes(-len(frame) % lanes)
+        await source.send(AxiStreamFrame(frame + bytes(0xA5 for _ in fill)))
+
+
+async def receive(sink, count: int) -> list[int]:  # noqa: ANN001
+    """The next classes."""
+    found = []
+    for _ in range(count):
+        frame = await with_timeout(sink.recv(), 200_000, "ns")
+        assert len(frame.tdata) == 1
+        found.append(frame.tdata[0])
+    return found
+
+
+@cocotb.test()
+async def full_speed(dut):  # noqa: ANN001, ANN201
+    """A byte a cycle, images without a gap."""
+    source, sink = await start(dut)
+    frames, classes = wanted(60, 1)
+    await send(source, frames, lanes_of(dut))
+    first = await receive(sink, 1)
+    begin = cocotb.utils.get_sim_time("ns")
+    assert first + await receive(sink, 58) == classes[:59]
+    assert cocotb.utils.get_sim_time("ns") - begin == 58 * len(frames[0]) * 10
+    assert await receive(sink, 1) == classes[59:]  # sooner: nothing follows it
+
+
+@cocotb.test()
+async def random_stalls(dut):  # noqa: ANN001, ANN201
+    """Gaps before beats, back-pressure, and both."""
+    source, sink = await start(dut)
+    for seed, (gaps, stops) in enumerate([(50, 0), (0, 50), (0, 99), (30, 98)]):
+        rng = random.Random(seed)
+        source.set_pause_generator(rate(rng, gaps))
+        sink.set_pause_generator(rate(rng, stops))
+        frames, classes = wanted(40, 10 + seed)
+        await send(source, frames, lanes_of(dut))
+        assert await receive(sink, 40) == classes, f"gaps {gaps}, stops {stops}"
+        source.clear_pause_generator()
+        sink.clear_pause_generator()
+
+
+@cocotb.test()
+async def alone(dut):  # noqa: ANN001, ANN201
+    """Each class comes though nothing follows the frame."""
+    source, sink = await start(dut)
+    frames, classes = (part[:20] for part in wanted(40, 5))
+    for i, (frame, answer) in enumerate(zip(frames, classes, strict=True)):
+        await send(source, [frame], lanes_of(dut))
+        assert await receive(sink, 1) == [answer]
+        for _ in range(3 * i):
+            await FallingEdge(dut.clk)
+        assert sink.empty()
+
+
+@cocotb.test()
+async def wrong_lengths(dut):  # noqa: ANN001, ANN201
+    """Frames that are too short or too long vanish; each raises the flag once."""
+    source, sink = await start(dut)
+    lanes = lanes_of(dut)
+    frames, classes = wanted(40, 5)
+    errors = 0
+
+    async def watch() -> None:
+        nonlocal errors
+        while True:
+            await FallingEdge(dut.clk)
+            errors += int(dut.frame_error.value)
+
+    watcher = cocotb.start_soon(watch())
+    size = len(frames[0])
+    sent, wrong = [], 0
+    for i, frame in enumerate(frames):
+        picked = [frame[: size - lanes], frame + bytes(lanes), frame[:lanes], frame * 3][i % 4]
+        if -(-len(picked) // lanes) != -(-size // lanes):
+            sent.append(picked)
+            wrong += 1
+        sent.append(frame)
+    assert wrong >= 20
+    await send(source, sent, lanes)
+    assert await receive(sink, 40) == classes
+    for _ in range(200):
+        await FallingEdge(dut.clk)
+    assert sink.empty()
+    assert errors == wrong
+    watcher.cancel()
+
+
+@cocotb.test()
+async def reset_in_a_frame(dut):  # noqa: ANN001, ANN201
+    """What was under way is gone, the next frame is right."""
+    frames, classes = wanted(12, 7)
+    source, sink = await start(dut)
+    for i, (frame, answer) in enumerate(zip(frames, classes, strict=True)):
+        await send(source, [frame, frames[0]], lanes_of(dut))
+        for _ in range(3 + 7 * i):
+            await FallingEdge(dut.clk)
+        dut.rst.value = 1
+        await FallingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+        source.clear()
+        sink.clear()
+        dut.rst.value = 0
+        await FallingEdge(dut.clk)
+        await send(source, [frame], lanes_of(dut))
+        assert await receive(sink, 1) == [answer], f"reset {i}"
+        assert sink.empty()
+
+
+@pytest.mark.parametrize(("lanes", "channels"), [(1, 1), (4, 1), (5, 3)])
+def test_tables_stream(
+    lanes: int, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CHANNELS, str(channels))
+    build_and_test(
+        "tables_axis", _sources(tmp_path, "xilinx", channels), Path(__file__), {"BYTES": lanes},
+        run_dir=tmp_path / "run",
+    )
+
+
+def test_expectations_differ_between_frames() -> None:
+    """A bench that answers one constant cannot pass."""
+    assert len({np.frombuffer(f, np.uint8).tobytes() for f in wanted(40, 5)[0]}) == 40
+
+
+def _sources(folder: Path, target: str, channels: int) -> list[Path]:
+    """The emitted core and what is around it."""
+    design = emit(graph(channels), Options(target=target))
+    for name, text in design.files.items():
+        (folder / name).write_text(text)
+    package = folder / "tables_pkg.sv"
+    models = sim_dir() / "models" / f"cells_{target}.sv"
+    return [
+        package, *sorted(p for p in folder.glob("*.sv") if p != package),
+        *([models] if models.is_file() else []),
+        Path("lib/fifo.sv"), *map(Path, MODULES), Path("tables/tables_stream.sv"),
+        Path("tables/tables_axis.sv"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_lint(target: str, tmp_path: Path) -> None:
+    """-Wall on wrapper, emitted text, its modules and the models of the cells."""
+    for channels in (1, 2):
+        folder = tmp_path / str(channels)
+        folder.mkdir()
+        lint("tables_axis", _sources(folder, target, channels), {"BYTES": 4})
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"KH": 1, "KW": 1}, {"MAP_W": 1, "KW": 1, "MAP_H": 9}, {"TOP": 1, "RIGHT": 2, "BITS": 3}],
+)
+def test_lint_of_windows(params: dict[str, int]) -> None:
+    """-Wall on the modules alone, at the edges of their parameters."""
+    lint("line_window", [Path("tables/line_window.sv")], params)
