@@ -85,12 +85,10 @@ def simulate(
     if not 0 <= stall <= 200:
         raise ConfigError(f"stall {stall}: give 0 (never) to 200 of 256")
     run_dir.mkdir(parents=True, exist_ok=True)
-    moves = count
-    sent = images
+    moves, sent = count, images
     if design.streaming:
-        positions = design.pixels // design.channels
-        moves = (count + 2) * positions
-        sent = images.reshape(count, design.channels, positions).transpose(0, 2, 1)
+        moves = (count + 2) * design.clocks
+        sent = images.reshape(count, design.channels, design.clocks).transpose(0, 2, 1)
         sent = sent.reshape(count, -1)
     (run_dir / "images.bin").write_bytes(packed(sent, design.pixel_bits))
     output, result = run_dir / "classes.txt", run_dir / "clocks.txt"

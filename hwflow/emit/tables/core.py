@@ -78,6 +78,11 @@ class Design:
     channels: int = 1
 
     @property
+    def clocks(self) -> int:
+        """Clocks from an image to the next one."""
+        return self.pixels // self.channels if self.streaming else 1
+
+    @property
     def luts(self) -> int:
         """Lookup tables of all parts."""
         return sum(p.luts for p in self.parts.values())
