@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from hwflow import ingest, passes
+from hwflow import build as runner
+from hwflow import ingest, passes, stages
 from hwflow.emit.tables import Options, emit, estimate, stream
 from hwflow.emit.tables.write import TARGETS
 from hwflow.errors import GraphError
@@ -24,12 +25,15 @@ from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.concat import ConcatAttrs
 from hwflow.ops.maxpool2d import Maxpool2dAttrs
 from hwflow.ops.patches import PatchesAttrs
+from hwflow.report import schema
 from hwflow.sim import tables as simulation
 from hwflow.sim.runner import hdl_dir
+from hwflow.stages.options import options
 from tests.table_convs import Conv, Pool, blobs, conv_network, lenet
 from tests.table_graphs import Layer, images
 from tests.table_models import make_node
 from tests.test_emit_tables import yosys
+from tests.test_stages import hide_vivado
 
 SYNTH = """synth_xilinx -family xc7 -flatten -noiopad -top tables_stream_core
 check -assert
@@ -143,8 +147,8 @@ def test_lenet(tmp_path: Path) -> None:
     assert mapped["mismatches"] == 0
 
 
-def test_from_torch(tmp_path: Path) -> None:
-    """A network of TableConv modules, by its QONNX file."""
+def torch_network() -> TableNetwork:
+    """Two channels of 9 x 8 pixels, two convolutions with a pool between them, four classes."""
     torch.manual_seed(1)
     code, count = Code(1), 8
     encoder = Thresholds(torch.tensor([[90.0], [140.0]]))
@@ -157,7 +161,12 @@ def test_from_torch(tmp_path: Path) -> None:
         nn.Flatten(),
         TableLayer(torch.randint(0, 9 * count, (4, 6)), make_node("affine", 4, 6, code, Code(3))),
     ]  # fmt: skip
-    net = TableNetwork(encoder, layers, None, flat=False).eval()
+    return TableNetwork(encoder, layers, None, flat=False).eval()
+
+
+def test_from_torch(tmp_path: Path) -> None:
+    """A network of TableConv modules, by its QONNX file."""
+    net = torch_network()
     export_qonnx(net, tmp_path / "net.onnx", (2, 9, 8))
     graph = passes.lower(ingest.read(tmp_path / "net.onnx"))
     assert any(node.op == "patches" for node in graph.nodes)
@@ -169,6 +178,20 @@ def test_from_torch(tmp_path: Path) -> None:
     assert np.array_equal(scores, wanted.numpy())
     design = emit(graph)
     assert simulation.verify(graph, design, "xilinx", shown, tmp_path)["mismatches"] == 0
+
+
+def test_build_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stages for a Zynq: simulation, cells with the AXI shell, Vivado project."""
+    hide_vivado(monkeypatch)
+    export_qonnx(torch_network(), tmp_path / "net.onnx", (2, 9, 8))
+    chosen = options(str(tmp_path / "net.onnx"), "pynq-z2", backend="tables")
+    records = runner.build(stages.of(chosen), chosen, tmp_path / "run")
+    assert {r.name: r.reason for r in records if r.status == "failed"} == {}
+    found = schema.read(tmp_path / "run" / "report.json")
+    assert found.performance.cycles_per_frame == 72
+    assert found.resources.dsp.used == 0 and found.resources.lut.used > 300
+    project = tmp_path / "run" / "bitstream" / "vivado"
+    assert any(path.name == "line_window.sv" for path in project.rglob("*.sv"))
 
 
 def test_what_does_not_stream() -> None:
