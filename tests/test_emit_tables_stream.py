@@ -218,3 +218,24 @@ def test_networks_without_windows_stay_as_they_are() -> None:
     assert not design.streaming and design.top == "tables_core"
     classes, _ = simulation.reference(graph, images(20, graph))
     assert len(classes) == 20
+
+
+@pytest.mark.parametrize(
+    ("stages_of", "shape"),
+    [
+        ([Conv(5, 3, (3, 1), pads=(1, 0, 1, 0))], (1, 9, 1)),  # one column
+        ([Conv(6, 4, (5, 5), (2, 3), pads=(0, 0, 4, 4))], (1, 6, 5)),  # all pads at the end
+        ([Conv(6, 4, (2, 2)), Conv(8, 4, (5, 4))], (1, 6, 5)),  # down to one position
+    ],
+)
+def test_edges_of_windows(
+    stages_of: list[Conv], shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    graph = conv_network(
+        stages_of, shape=shape, thresholds=(80, 128, 170), groups=4,
+        dense=(Layer(8, 3, IntType(2, False)),),
+    )
+    design = emit(graph, Options("portable"))
+    shown = blobs(60, graph)
+    found = simulation.verify(graph, design, "portable", shown, tmp_path, stall=90)
+    assert found["mismatches"] == 0
