@@ -137,7 +137,10 @@ module tables_stream #(
   end
 
   logic class_valid;
-  logic class_bad;
+  logic mark_valid;
+  logic mark_bad;
+  logic waiting;  // a class; where no window takes the last rows it may be there before its mark
+  logic pop;
   logic [tables_pkg::CLASS_W-1:0] class_id;
   logic [tables_pkg::CLASS_W-1:0] class_out;
 
@@ -153,6 +156,9 @@ module tables_stream #(
       .out_scores()
   );
 
+  assign pop = waiting && mark_valid && (mark_bad || m_axis_tready);
+  assign m_axis_tvalid = waiting && mark_valid && !mark_bad;
+
   // One mark for each frame in the core: it is dropped
   fifo #(
       .WIDTH(1),
@@ -163,9 +169,9 @@ module tables_stream #(
       .in_valid(feed && whole),
       .in_data(bad_q || long_frame),
       .in_ready(),
-      .out_valid(),
-      .out_data(class_bad),
-      .out_ready(class_valid && en_q),
+      .out_valid(mark_valid),
+      .out_data(mark_bad),
+      .out_ready(pop),
       .level(marks)
   );
 
@@ -175,12 +181,12 @@ module tables_stream #(
   ) u_classes (
       .clk(clk),
       .rst(rst),
-      .in_valid(class_valid && en_q && !class_bad),
+      .in_valid(class_valid && en_q),
       .in_data(class_id),
       .in_ready(),
-      .out_valid(m_axis_tvalid),
+      .out_valid(waiting),
       .out_data(class_out),
-      .out_ready(m_axis_tready),
+      .out_ready(pop),
       .level(level)
   );
   /* verilator lint_on PINCONNECTEMPTY */
