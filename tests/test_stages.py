@@ -306,7 +306,8 @@ def test_nothing_needs_a_network(
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
     records = runner.build(QUICK, chosen(model), tmp_path / "run", until="hls")
     assert [r.status for r in records[3:6]] == ["done"] * 3
-    if (data.default_cache() / trees.ARCHIVE.file).is_file():  # `hwflow data get trees` has been done
+    # only where `hwflow data get trees` has been done
+    if (data.default_cache() / trees.ARCHIVE.file).is_file():
         records = runner.build(
             QUICK, options("codenet", "pynq-z2"), tmp_path / "trees", until="data"
         )
