@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -472,3 +474,25 @@ def test_shipped_networks_are_as_good_as_said(name: str) -> None:
     net, meta = dtnn.load_checkpoint(CHECKPOINTS / f"dtnn_{name}_mnist.safetensors")
     images, labels = mnist.load("test", default_cache())
     assert dtnn.accuracy(net, images, labels) == meta["test_accuracy"]
+
+
+def test_compiled_kernels_leave_the_arithmetic_of_the_process(tmp_path: Path) -> None:
+    """A library linked with -ffast-math makes numbers next to 0 vanish everywhere."""
+    code = (
+        "import sys\nimport numpy as np\nfrom pathlib import Path\n"
+        "from hwflow.models.dtnn import DtnnConfig\n"
+        "from hwflow.train_tables import TableTraining, train\n"
+        "from hwflow.training_tables.kernels import CompiledKernels, load\n"
+        "folder = Path(sys.argv[1])\nprint(isinstance(load(folder), CompiledKernels))\n"
+        "rng = np.random.default_rng(0)\n"
+        "x, y = rng.integers(0, 256, (128, 1, 9, 9), dtype=np.uint8), rng.integers(0, 10, 128)\n"
+        "train(DtnnConfig('net', (20,), (1, 9, 9)), x, y, folder / 'run', folder,\n"
+        "      TableTraining(sweeps=1, epochs=1, batch=64))\n"
+        "print(float(np.float32(1e-40)) > 0, float(np.float32(2e-38) * np.float32(0.25)) > 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
+                          text=True, check=True, timeout=200)  # fmt: skip
+    compiled, kept = done.stdout.splitlines()
+    if compiled != "True":
+        pytest.skip("no compiler")
+    assert kept == "True True"

@@ -28,7 +28,11 @@ CELLS = 64
 PINS = 6
 WORD = 16
 COMPILERS = ("c++", "g++", "clang++")
-FLAGS = ("-std=c++17", "-O3", "-ffast-math", "-shared", "-fPIC")
+# The parts of -ffast-math without its name: with it the linker adds code that changes how the whole
+# process, numpy and torch with it, computes numbers next to 0.
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
+         "-fassociative-math", "-freciprocal-math", "-ffinite-math-only", "-fcx-limited-range",
+         "-fno-rounding-math", "-shared", "-fPIC")  # fmt: skip
 COMPILE_TIMEOUT_S = 120
 SOURCE = Path(__file__).parent / "templates" / "kernels.cpp"
 Adam = tuple[float, float]

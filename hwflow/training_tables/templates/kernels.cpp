@@ -12,6 +12,9 @@
 #include <immintrin.h>
 #define WIDE 1
 #endif
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 namespace {
 
@@ -96,6 +99,18 @@ void sum_words(const int32_t* begin, const int32_t* end, const float* g, const u
 
 }  // namespace
 
+// Numbers next to 0 are 0 while a loop runs (they cost a hundred times as much), and what they were before
+// afterwards: the state belongs to the whole process, other code in it computes by the standard.
+struct Flush {
+#ifdef __SSE__
+    unsigned before = _mm_getcsr();
+    Flush() { _mm_setcsr(before | 0x8040); }
+    ~Flush() { _mm_setcsr(before); }
+#else
+    Flush() {}
+#endif
+};
+
 extern "C" {
 
 void address(const uint8_t* x, long n, const int32_t* wires, uint8_t* out) {
@@ -113,6 +128,7 @@ void layer(const uint8_t* x, long n, const int32_t* wires, const uint8_t* tables
 }
 
 void cell_sums(const uint8_t* at, const float* g, long n, double* out) {
+    const Flush flush;
   std::fill(out, out + CELLS, 0.);
   float part[CELLS];
   for (long i = 0; i < n; i += 4096) {
@@ -143,6 +159,7 @@ void put(uint16_t* rows, long stride, long bit, const uint8_t* column, long n) {
 // out[cell][bit]: the sum of g over the samples low..high that are in the cell and have the bit.
 void cell_bits(const uint8_t* at, const float* g, long low, long high, const uint16_t* rows,
                long stride, long words, float* out) {
+    const Flush flush;
   constexpr long BLOCK = 8192;  // so many rows stay in the cache while their words are summed
   std::fill(out, out + CELLS * words * 16, 0.f);
   std::vector<int32_t> order(std::min(BLOCK, high - low));
@@ -173,6 +190,7 @@ void cell_bits(const uint8_t* at, const float* g, long low, long high, const uin
 
 // out[pin][bit]: sum over the cells of |sum of g|, were this pin wired to that bit.
 void pin_gains(const float* cells, const double* sums, long words, float* out) {
+    const Flush flush;
   const long bits = words * 16;
   std::fill(out, out + 6 * bits, 0.f);
   for (int j = 0; j < 6; j++)
@@ -192,6 +210,7 @@ void pin_gains(const float* cells, const double* sums, long words, float* out) {
 // e: exp(score * scale) of the root's class; z: their sum over classes; q: the class's target.
 void root_gain(const float* e, const float* z, const float* q, const uint8_t* y, long n, float scale,
                float* out) {
+    const Flush flush;
   const float up = std::exp(scale) - 1, down = std::exp(-scale);
   for (long i = 0; i < n; i++) {
     const float e0 = y[i] ? e[i] * down : e[i], z0 = z[i] - e[i] + e0;
@@ -200,6 +219,7 @@ void root_gain(const float* e, const float* z, const float* q, const uint8_t* y,
 }
 
 void root_change(float* e, float* z, const uint8_t* old, const uint8_t* made, long n, float scale) {
+    const Flush flush;
   const float up = std::exp(scale) - 1, down = std::exp(-scale) - 1;
   for (long i = 0; i < n; i++) {
     const int step = static_cast<int>(made[i]) - static_cast<int>(old[i]);
@@ -213,6 +233,7 @@ void root_change(float* e, float* z, const uint8_t* old, const uint8_t* made, lo
 void leaf_gain(long count, const int32_t* readers, const int32_t* pins, const int32_t* classes,
                const uint8_t* at, const uint8_t* tables, const float* e, const float* z, const float* q,
                const uint8_t* y, long n, float scale, float* out) {
+    const Flush flush;
   constexpr int CHUNK = 1024;
   alignas(64) int8_t step[CHUNK];
   float change[CHUNK], wanted[CHUNK], factor[257];
@@ -259,6 +280,7 @@ double epoch(const uint8_t* x, long n, long leaves, long roots, long classes, co
              const int32_t* root_wires, float* root_values, float* root_m, float* root_v,
              uint8_t* root_tables, const float* q, float scale, long batch, float rate0, float rate1,
              long done, float b1, float b2) {
+    const Flush flush;
   const long each = roots / classes, steps = n / batch;
   std::vector<uint8_t> leaf_at(leaves * batch), y(leaves * batch), root_at(roots * batch), out(batch);
   std::vector<float> to_leaf(leaves * batch), g(classes * batch);
@@ -331,6 +353,7 @@ double epoch(const uint8_t* x, long n, long leaves, long roots, long classes, co
 void augment(const uint8_t* images, const int32_t* picked, long count, long planes, long height, long width,
              float shift, float turn, float scale, float shear, float elastic, float share,
              uint64_t seed, uint8_t* out) {
+    const Flush flush;
   const long pitch = width + 4, size = planes * height * width;
   std::vector<uint8_t> framed(planes * (height + 4) * pitch);
   for (long i = 0; i < count; i++) {
