@@ -46,6 +46,7 @@ MOST_TAPS = 4052  # weight words of a tile
 MOST_STEPS = 255
 FEW_STEPS = 3  # steps of a value that are not added up
 STEP_WORDS = 2048  # steps of a place that are there at a time
+MOST_STEP_WORDS = 10_000_000  # a layer of more takes minutes to place, and no program holds it
 LONG_SUM = 40  # words; from there on many steps of a sum take its digits
 MOST_COPIES = 64  # words of a value, for a weight beyond int8
 DIGIT = 7  # bits of the digits below the first
@@ -206,6 +207,13 @@ class Words:
                 f"{layer.name}: outputs {int(least.min())}..{int(most.max())} by a requantiser of "
                 f"its own multipliers or limits; the engine makes at most {MOST_STEPS + 1} levels "
                 "so. Train with power-of-two scales or fewer levels"
+            )
+        words = levels * len(least) * layer.sums.at.shape[-1]
+        if words > MOST_STEP_WORDS:
+            raise FaultError(
+                f"{layer.name}: {levels} steps for each of {words // levels:,} values; the engine "
+                f"makes at most {MOST_STEP_WORDS:,} steps a layer. Train with power-of-two scales "
+                "or fewer levels"
             )
         if levels <= FEW_STEPS:
             return self.steps(layer, least, most, levels)
