@@ -190,8 +190,9 @@ def test_missing_input_file(tmp_path: Path) -> None:
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {here!r})
 from test_build import Options, STAGES, Stage, replace
 from hwflow.build import build
