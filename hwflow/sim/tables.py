@@ -47,6 +47,7 @@ def build_core(
     netlist: Verilog of the design's top module as mapped to cells of the target, taken in place of
     the emitted text and of the modules of hdl/ that it uses.
     """
+    folder = folder.resolve()  # a relative source is one of hdl/
     folder.mkdir(parents=True, exist_ok=True)
     package = "tables_pkg.sv"
     texts = dict(design.files)
@@ -84,6 +85,7 @@ def simulate(
         )
     if not 0 <= stall <= 200:
         raise ConfigError(f"stall {stall}: give 0 (never) to 200 of 256")
+    run_dir = run_dir.resolve()  # the simulator runs elsewhere
     run_dir.mkdir(parents=True, exist_ok=True)
     moves, sent = count, images
     if design.streaming:
