@@ -285,12 +285,14 @@ def test_signed_digits_make_the_number() -> None:
         assert all(after - before >= 2 for before, after in pairwise(places))
 
 
-def test_the_rtl_of_an_mlp_is_its_integer_graph(tmp_path: Path) -> None:
-    """Random layers with ties in their rounding; the expected class by Python's own round()."""
+@pytest.mark.parametrize("downs", [(3, 3, 3, 3, 3), (3, 2, 9, 7, 4)])
+def test_the_rtl_of_an_mlp_is_its_integer_graph(tmp_path: Path, downs: tuple[int, ...]) -> None:
+    """Random layers with ties in their rounding, and a neuron whose sum is less than half of a
+    step; the expected class by Python's own round()."""
     rng = np.random.default_rng(12)
     builder = GraphBuilder("net")
     x = builder.input("input", (6, 1, 1), IntType(4, False))
-    sizes, shifts = (6, 5, 3), (3, 0)
+    sizes, shifts = (6, 5, 3), (downs, (0, 0, 0))
     rows, layer = BYTES.astype(int) // 16, []
     for n, down in enumerate(shifts):
         weight = rng.integers(-8, 8, (sizes[n + 1], sizes[n])).astype(np.int8)
@@ -299,13 +301,13 @@ def test_the_rtl_of_an_mlp_is_its_integer_graph(tmp_path: Path) -> None:
         out = IntType(4, False) if n == 0 else IntType(12, True)
         x = builder.add(f"dense{n}", "pw", [x], PwAttrs(4, 16, out), {
             "weight": weight, "bias": bias, "mul": np.ones(count, np.int64),
-            "shift": np.full(count, down, np.int8)})  # fmt: skip
+            "shift": np.array(down, np.int8)})  # fmt: skip
         layer.append((weight.astype(int), bias.astype(int)))
     graph = builder.build([x])
     expected = []
     for row in rows:
-        hidden = [min(15, max(0, round(Fraction(int(w @ row) + int(b), 8))))
-                  for w, b in zip(*layer[0], strict=True)]  # fmt: skip
+        hidden = [min(15, max(0, round(Fraction(int(w @ row) + int(b), 1 << n))))
+                  for w, b, n in zip(*layer[0], downs, strict=True)]  # fmt: skip
         scores = [int(w @ hidden) + int(b) for w, b in zip(*layer[1], strict=True)]
         expected.append(scores.index(max(scores)))
     np.testing.assert_array_equal(mlp.predict(graph, BYTES, 4), expected)

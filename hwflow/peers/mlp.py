@@ -160,7 +160,8 @@ def _layer(graph: Graph, node: Node, layer: int, bits: int) -> list[str]:
         constant = int(bias[n]) + (1 << down - 1 if down else 0)
         low = constant + most * int(row[row < 0].sum())
         high = constant + most * int(row[row > 0].sum())
-        width = max(low.bit_length(), high.bit_length(), (-low).bit_length()) + 1
+        # A shift of `down` places must leave the sign and, of a tie, the odd bit.
+        width = max(low.bit_length(), high.bit_length(), (-low).bit_length(), down + 1) + 1
         terms, offset = [], constant
         for i, value in enumerate(row):
             for place, digit in signed_digits(int(value)):
@@ -186,9 +187,7 @@ def _rounded(
         # Of a tie, which has only zeros below, the half added made an odd number even or too large.
         rounded = f"r_{name}"
         lines = [f"  wire signed [{width - 1 - down}:0] {rounded} = {{{source}[{width - 1}:{down}]"
-                 f" & ~{{{{{width - 1 - down}{{1'b0}}}}, ~|{source}[{down - 1}:0]}}}};"
-                 if width - 1 > down else
-                 f"  wire signed [0:0] {rounded} = {source}[{down}];"]  # fmt: skip
+                 f" & ~{{{{{width - 1 - down}{{1'b0}}}}, ~|{source}[{down - 1}:0]}}}};"]
     kind = "signed " if signed else ""
     lines += [
         f"  logic {kind}[{bits - 1}:0] {name};",
