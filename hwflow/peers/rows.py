@@ -66,6 +66,7 @@ ROWS: tuple[Row, ...] = (
     _trees("mnist", "I", rounds=30, depth=5),
     _trees("mnist", "II", rounds=30, depth=4),
     _hgq("mnist", "dense", (32,), epochs=15, input_bits=1, learn_input=False, beta=(1e-7, 3e-5)),
+    _mlp("mnist", (16,), input_bits=1, epochs=10, batch=128),
     _ours(DIGITS, 400, 3, sweeps=20, epochs=20),
     _ours(DIGITS, 700, 3, sweeps=20, epochs=20),
     _trees(DIGITS, "small", rounds=10, depth=4, feature_bits=2, leaf_bits=4),

@@ -8,7 +8,6 @@ bench runs the netlist that Yosys maps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from hwflow import interp
 from hwflow.emit.tables import Design
 from hwflow.emit.tables.stream import MODULES as STREAM_MODULES
 from hwflow.errors import ConfigError, VerifyError
-from hwflow.ir import Graph, Node
-from hwflow.ops import OPS
+from hwflow.ir import Graph
 from hwflow.ops.types import int_type
 from hwflow.sim.runner import Build, build, hdl_dir, run, sim_dir
 
@@ -124,48 +122,16 @@ def packed(images: np.ndarray, bits: int) -> bytes:
 
 
 def reference(graph: Graph, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Classes (N,) and scores (N, classes) of images (N, pixels): the graph, in numpy.
-
-    Networks that are (C, 1, 1) behind the flattening run all images at once, along the width.
-    """
+    """Classes (N,) and scores (N, classes) of images (N, pixels): the graph, in numpy."""
     final = graph.nodes[-1]
-    wanted = final.inputs[0] if final.op == "argmax" else final.output
-    values: dict[str, np.ndarray] = {}
+    scored = final.inputs[0] if final.op == "argmax" else final.output
     name = graph.inputs[0]
-    shape = graph.tensors[name].shape
-    if any(graph.tensors[n.output].shape[1:] != (1, 1) for n in graph.nodes):
-        frames = images.reshape(len(images), *shape)
-        scored = graph.rebuilt(nodes=_needed(graph, wanted), outputs=(wanted,))
-        scores = interp.run_many(scored, {name: frames})[wanted].reshape(len(images), -1)
-    else:
-        values[name] = images.T.astype(np.int64)  # element by image
-        for node in graph.nodes:
-            values[node.output] = _batch(graph, node.name, values)
-        scores = values[wanted].T
-    if final.op == "argmax" and final.attrs.last:
-        classes = scores.shape[1] - 1 - scores[:, ::-1].argmax(axis=1)
-    else:
-        classes = scores.argmax(axis=1)
-    return classes, scores
-
-
-def _needed(graph: Graph, wanted: str) -> tuple[Node, ...]:
-    """The nodes up to the one that gives `wanted`."""
-    names = [n.output for n in graph.nodes]
-    return graph.nodes[: names.index(wanted) + 1]
-
-
-def _batch(graph: Graph, name: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """One node on elements by images."""
-    node = graph.node(name)
-    before = [values[i] for i in node.inputs]
-    if node.op == "rearrange":
-        shape = graph.tensors[node.inputs[0]].shape
-        numbers = np.arange(int(np.prod(shape))).reshape(shape)
-        order = OPS["rearrange"].golden((numbers,), node.attrs, {}).ravel()
-        return np.asarray(before[0][order])
-    wide = tuple(x.reshape(x.shape[0], 1, -1) for x in before)
-    return np.asarray(OPS[node.op].golden(wide, node.attrs, graph.consts(node))[:, 0, :])
+    frames = images.reshape(len(images), *graph.tensors[name].shape)
+    wanted = tuple(dict.fromkeys((scored, final.output)))
+    found = interp.run_many(graph.rebuilt(outputs=wanted), {name: frames})
+    scores = found[scored].reshape(len(images), -1).astype(np.int64)
+    classes = found[final.output].ravel() if final.op == "argmax" else scores.argmax(axis=1)
+    return classes.astype(np.int64), scores
 
 
 def verify(
