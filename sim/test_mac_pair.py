@@ -62,7 +62,8 @@ ECP5 = Path(__file__).parent / "ecp5"
 VARIANTS = {
     "generic": [Path("lib/mac_pair.sv")],
     # with the multipliers of an ECP5, as the study of docs/timing.md places it
-    "ecp5": [ECP5 / name for name in ("mult18x18d.sv", "mac_half.sv", "mac_pair.sv")],
+    "ecp5": [ECP5 / name for name in
+             ("mult18x18d.sv", "ccu2c.sv", "mac_half.sv", "mac_sum.sv", "mac_pair.sv")],
 }
 
 

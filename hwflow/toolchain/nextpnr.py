@@ -298,6 +298,7 @@ def study_sources(channels: int = STUDY_CHANNELS) -> dict[str, str | bytes]:
     # The multipliers of an ECP5 with their registers, which Yosys does not find by itself
     folder = resources.path("sim") / "ecp5"
     found["lib/mac_half.sv"] = (folder / "mac_half.sv").read_text()
+    found["lib/mac_sum.sv"] = (folder / "mac_sum.sv").read_text()
     found["lib/mac_pair.sv"] = (folder / "mac_pair.sv").read_text()
     found["array_top.sv"] = (folder / "array_top.sv").read_text()
     return found

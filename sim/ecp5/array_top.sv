@@ -8,7 +8,7 @@
 
 module array_top #(
     parameter int unsigned ACT_WORDS = 4096,
-    parameter int unsigned RING_WORDS = 4096
+    parameter int unsigned RING_WORDS = 512
 ) (
     input  wire logic       clk,
     input  wire logic       rst_n,
@@ -17,7 +17,8 @@ module array_top #(
     output logic            busy,
     output logic            parity
 );
-  localparam int unsigned COUNT_W = 13;
+  localparam int unsigned COUNT_W = 13;  // of the engine's ring
+  localparam int unsigned RING_W = $clog2(RING_WORDS) + 1;
 
   // Pins, registered
   logic rst;
@@ -42,7 +43,8 @@ module array_top #(
   end
 
   // Ring
-  logic [COUNT_W-1:0] space;
+  logic [RING_W-1:0] space;
+  logic [RING_W-1:0] ring_level;
   logic ring_rd_en;
   logic [COUNT_W-1:0] ring_rd_off;
   logic [127:0] ring_rd_data;
@@ -53,9 +55,10 @@ module array_top #(
       .clk, .rst, .flush(start_q),
       .alloc(alloc_q), .alloc_words(shift_q[3:0]), .space,
       .s_valid(fill_q), .s_data(shift_q[127:0]),
-      .rd_en(ring_rd_en), .rd_off(ring_rd_off), .rd_data(ring_rd_data), .avail(ring_avail),
-      .pop(ring_pop), .pop_n(ring_pop_n)
+      .rd_en(ring_rd_en), .rd_off(ring_rd_off[RING_W-1:0]), .rd_data(ring_rd_data),
+      .avail(ring_level), .pop(ring_pop), .pop_n(ring_pop_n[RING_W-1:0])
   );
+  assign ring_avail = COUNT_W'(ring_level);
 
   // Queue
   logic done;
@@ -131,7 +134,7 @@ module array_top #(
   always_ff @(posedge clk) begin
     out_q <= {smap_we, smap_idx, smap_data, wr_data ^ {112'd0, wr_addr}, b_window[255:0],
               {53'd0, hold_b, wb_empty, wl_empty, wl_ready, done, error_code[5:0]}
-              ^ {prog_hash ^ {52'd0, tag}} ^ {51'd0, space} ^ {52'd0, completed}, wr_valid,
+              ^ {prog_hash ^ {52'd0, tag}} ^ {51'd0, COUNT_W'(space)} ^ {52'd0, completed}, wr_valid,
               running, error_code[7:6], b_window[256]};
     for (int unsigned i = 0; i < 32; i++) fold_q[i] <= ^out_q[16*i+:16];
     parity <= ^fold_q;
