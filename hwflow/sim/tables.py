@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks of tables in simulation: every image through the emitted core, one a clock.
 
-The bench is `sim/models/tables_bench.sv`, of a core that streams `tables_stream_bench.sv` (one
-position a clock); what the cells of a chip compute is in `sim/models/cells_<target>.sv`. The same
-bench runs the netlist that Yosys maps.
+The bench is `sim/models/tables_bench.sv` (a core that streams gets one position a clock); what the
+cells of a chip compute is in `sim/models/cells_<target>.sv`. The same bench runs the netlist that
+Yosys maps.
 """
 
 from __future__ import annotations
@@ -57,10 +57,9 @@ def build_core(
     models = [sim_dir() / "models" / f"cells_{target}.sv"] if target in MODELS else []
     if design.streaming and netlist is None:
         models += [hdl_dir() / name for name in STREAM_MODULES]
-    bench = "tables_stream_bench" if design.streaming else "tables_bench"
     return build(
-        bench,
-        [*(folder / name for name in sources), *models, sim_dir() / "models" / f"{bench}.sv"],
+        "tables_bench",
+        [*(folder / name for name in sources), *models, sim_dir() / "models" / "tables_bench.sv"],
         {"MOST": MOST_IMAGES},
         build_args=["--x-assign", "fast", "--x-initial", "fast", "--no-assert", *_QUIET],
         optimise="-O1", cache=cache,

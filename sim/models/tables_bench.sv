@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// All images of a file through `tables_core`, one a clock, for hwflow.sim.tables.
+// All images of a file through `tables_core`, one a clock, or through `tables_stream_core`, one
+// position a clock, for hwflow.sim.tables.
 //
 // Plusargs: +images= (binary; an image is its elements from the last to the first, each in as many
-// bits as it has, high bits first, filled up to whole bytes at the front), +count=, +output= (one
-// line an image: class, scores as one hexadecimal number), +stall= (0..255: chance in 256 that the
-// core does not move in a clock, and the same again that no image is offered), +seed=.
+// bits as it has, high bits first, filled up to whole bytes at the front; elements of a position side
+// by side), +count=, +output= (one line an image: class, scores as one hexadecimal number), +stall=
+// (0..255: chance in 256 that the core does not move in a clock, and the same again that no position
+// is offered), +seed=.
 // `finished` rises when the last line is written; `clocks` is how many it took from the first image.
 `default_nettype none
 
@@ -17,9 +19,11 @@ module tables_bench #(
     output logic [31:0] clocks
 );
   localparam int unsigned BITS = tables_pkg::PIXELS * tables_pkg::PIXEL_W;
+  localparam int unsigned POSITION_W = tables_pkg::CHANNELS * tables_pkg::PIXEL_W;
+  localparam int unsigned POSITIONS = tables_pkg::PIXELS / tables_pkg::CHANNELS;
   localparam int unsigned ROW_W = (BITS + 7) / 8 * 8;
   localparam int unsigned SCORES_W = tables_pkg::CLASSES * tables_pkg::SCORE_W;
-  localparam int unsigned LAG = tables_pkg::LATENCY - tables_pkg::SCORE_LATENCY;
+  localparam int unsigned LAG = tables_pkg::SCORE_LAG;
 
   logic [ROW_W-1:0] images[MOST];
   string images_file, output_file;
@@ -40,6 +44,8 @@ module tables_bench #(
   logic en;
   logic offer;
   logic [31:0] sent_q;
+  logic [31:0] place_q;
+  logic [BITS-1:0] image;
   logic [31:0] seen_q;
   logic out_valid;
   logic [tables_pkg::CLASS_W-1:0] out_class;
@@ -48,6 +54,7 @@ module tables_bench #(
 
   assign en = 32'(random_q[7:0]) >= stall;
   assign offer = (sent_q < count) && (32'(random_q[47:40]) >= stall);
+  assign image = images[14'(sent_q)][BITS-1:0];
   assign scores_q[0] = out_scores;
 
   always_ff @(posedge clk) begin
@@ -62,26 +69,43 @@ module tables_bench #(
     end
   end
 
-  tables_core u_core (
-      .clk(clk),
-      .rst(rst),
-      .en(en),
-      .in_valid(offer),
-      .in_pixels(images[14'(sent_q)][BITS-1:0]),
-      .out_valid(out_valid),
-      .out_class(out_class),
-      .out_scores(out_scores)
-  );
+  if (tables_pkg::STREAMING != 0) begin : g_stream
+    tables_stream_core u_core (
+        .clk(clk),
+        .rst(rst),
+        .en(en),
+        .in_valid(offer),
+        .in_position(image[place_q*POSITION_W+:POSITION_W]),
+        .out_valid(out_valid),
+        .out_class(out_class),
+        .out_scores(out_scores)
+    );
+  end else begin : g_whole
+    tables_core u_core (
+        .clk(clk),
+        .rst(rst),
+        .en(en),
+        .in_valid(offer),
+        .in_pixels(image),
+        .out_valid(out_valid),
+        .out_class(out_class),
+        .out_scores(out_scores)
+    );
+  end
 
   always_ff @(posedge clk) begin
     if (rst) begin
       sent_q <= 0;
+      place_q <= 0;
       seen_q <= 0;
       clocks <= 0;
       finished <= 1'b0;
     end else if (!finished) begin
       clocks <= clocks + 1;
-      if (en && offer) sent_q <= sent_q + 1;
+      if (en && offer) begin
+        place_q <= (place_q == POSITIONS - 1) ? 0 : place_q + 1;
+        if (place_q == POSITIONS - 1) sent_q <= sent_q + 1;
+      end
       if (en && out_valid) begin
         $fwrite(output_fd, "%0d %h\n", out_class, scores_q[LAG]);
         seen_q <= seen_q + 1;

@@ -32,13 +32,14 @@ class Options:
 
     target: xilinx, ecp5, ice40, gowin or portable. table_levels: levels of tables between
     registers, 0 for none. head_levels: the same for sums and argmax. carry: sums may use the carry
-    chains of the target.
+    chains of the target. input_register: the image goes through registers before the first table.
     """
 
     target: str = "xilinx"
     table_levels: int = 1
     head_levels: int = 2
     carry: bool = True
+    input_register: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,12 @@ def emit(graph: Graph, options: Options | None = None) -> Design:
     sizes = {
         "PIXELS": (pixels, "elements of an image"),
         "PIXEL_W": (kind.bits, "bits of an element"),
+        "CHANNELS": (pixels, "elements that come at once: all"),
         "CLASSES": (classes, ""),
         "CLASS_W": (len(made.class_bits), "bits of the class"),
         "SCORE_W": (score_bits, "bits of the score of a class"),
         "LATENCY": (made.class_stage, "clocks from an image to its class"),
-        "SCORE_LATENCY": (made.score_stage, "clocks from an image to its scores"),
+        "SCORE_LAG": (made.class_stage - made.score_stage, "clocks from its scores to its class"),
         "STREAMING": (0, "a whole image a clock"),
     }
     files = {f"{PACKAGE}.sv": package(sizes)}
@@ -170,7 +172,9 @@ def checked(options: Options) -> write.Target:
 def _lowered(graph: Graph, options: Options) -> tuple[Lowered, write.Target]:
     to = checked(options)
     carry = options.carry and to.carry
-    return lower(graph, to, options.table_levels, options.head_levels, carry), to
+    made = lower(graph, to, options.table_levels, options.head_levels, carry,
+                 registered=options.input_register)
+    return made, to
 
 
 def file_text(module: str) -> str:

@@ -179,8 +179,9 @@ def emit(graph: Graph, options: Options) -> Design:
         "CLASS_W": (len(made_dense.class_bits), "bits of the class"),
         "SCORE_W": (score_bits, "bits of the score of a class"),
         "LATENCY": (latency, "clocks from the last position of an image to its class"),
-        "SCORE_LATENCY": (score_latency, "clocks from there to its scores"),
-        "SCORE_LAG": (made_dense.class_stage - made_dense.score_stage, "clocks between them"),
+        "SCORE_LAG": (
+            made_dense.class_stage - made_dense.score_stage, "clocks from its scores to its class"
+        ),
         "STREAMING": (1, "a position a clock"),
         "IN_FLIGHT": (1 << (in_flight - 1).bit_length(), "images, at most, a power of two"),
     }
