@@ -2,18 +2,14 @@
 """tables_stream, as tables_axis instantiates it, around a small random convolutional core: full
 speed, gaps, back-pressure, reset, wrong lengths."""
 
-import itertools
 import os
-import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import cocotb
 import numpy as np
 import pytest
-from bench import power_up
-from cocotb.triggers import FallingEdge, with_timeout
-from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+from class_stream import start
+from cocotb.triggers import FallingEdge
 
 from hwflow.emit.tables import Options, emit
 from hwflow.emit.tables.stream import MODULES
@@ -45,137 +41,52 @@ def wanted(count: int, seed: int) -> tuple[list[bytes], list[int]]:
     return [f.tobytes() for f in frames], classes.tolist()
 
 
-def rate(rng: random.Random, percent: int) -> Iterator[bool]:
-    """True in so many of 100 cycles: a pause generator."""
-    return (rng.randrange(100) < percent for _ in itertools.count())
-
-
-def lanes_of(dut) -> int:  # noqa: ANN001
-    """Bytes a beat."""
-    return len(dut.s_axis_tdata) // 8
-
-
-async def start(dut):  # noqa: ANN001, ANN201
-    """Reset, and the ends of both streams."""
-    bus = AxiStreamBus.from_prefix(dut, "s_axis")
-    source = AxiStreamSource(bus, dut.clk, dut.rst, byte_lanes=lanes_of(dut))
-    sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk, dut.rst)
-    source.log.setLevel("WARNING")
-    sink.log.setLevel("WARNING")
-    await power_up(dut, ["rst"])
-    return source, sink
-
-
-async def send(source, frames, lanes: int) -> None:  # noqa: ANN001
-    """Queue frames, the last beat filled up with rubbish."""
-    for frame in frames:
-        fill = bytes(-len(frame) % lanes)
-        await source.send(AxiStreamFrame(frame + bytes(0xA5 for _ in fill)))
-
-
-async def receive(sink, count: int) -> list[int]:  # noqa: ANN001
-    """The next classes."""
-    found = []
-    for _ in range(count):
-        frame = await with_timeout(sink.recv(), 200_000, "ns")
-        assert len(frame.tdata) == 1
-        found.append(frame.tdata[0])
-    return found
-
-
 @cocotb.test()
 async def full_speed(dut):  # noqa: ANN001, ANN201
     """A byte a cycle, images without a gap."""
-    source, sink = await start(dut)
+    stream = await start(dut)
     frames, classes = wanted(60, 1)
-    await send(source, frames, lanes_of(dut))
-    first = await receive(sink, 1)
+    await stream.send(frames)
+    first = await stream.receive(1)
     begin = cocotb.utils.get_sim_time("ns")
-    assert first + await receive(sink, 58) == classes[:59]
+    assert first + await stream.receive(58) == classes[:59]
     assert cocotb.utils.get_sim_time("ns") - begin == 58 * len(frames[0]) * 10
-    assert await receive(sink, 1) == classes[59:]  # sooner: nothing follows it
+    assert await stream.receive(1) == classes[59:]  # sooner: nothing follows it
 
 
 @cocotb.test()
 async def random_stalls(dut):  # noqa: ANN001, ANN201
     """Gaps before beats, back-pressure, and both."""
-    source, sink = await start(dut)
+    stream = await start(dut)
     for seed, (gaps, stops) in enumerate([(50, 0), (0, 50), (0, 99), (30, 98)]):
-        rng = random.Random(seed)
-        source.set_pause_generator(rate(rng, gaps))
-        sink.set_pause_generator(rate(rng, stops))
-        frames, classes = wanted(40, 10 + seed)
-        await send(source, frames, lanes_of(dut))
-        assert await receive(sink, 40) == classes, f"gaps {gaps}, stops {stops}"
-        source.clear_pause_generator()
-        sink.clear_pause_generator()
+        await stream.stalled(*wanted(40, 10 + seed), seed, gaps, stops)
 
 
 @cocotb.test()
 async def alone(dut):  # noqa: ANN001, ANN201
     """Each class comes though nothing follows the frame."""
-    source, sink = await start(dut)
+    stream = await start(dut)
     frames, classes = (part[:20] for part in wanted(40, 5))
     for i, (frame, answer) in enumerate(zip(frames, classes, strict=True)):
-        await send(source, [frame], lanes_of(dut))
-        assert await receive(sink, 1) == [answer]
+        await stream.send([frame])
+        assert await stream.receive(1) == [answer]
         for _ in range(3 * i):
             await FallingEdge(dut.clk)
-        assert sink.empty()
+        assert stream.sink.empty()
 
 
 @cocotb.test()
 async def wrong_lengths(dut):  # noqa: ANN001, ANN201
     """Frames that are too short or too long vanish; each raises the flag once."""
-    source, sink = await start(dut)
-    lanes = lanes_of(dut)
-    frames, classes = wanted(40, 5)
-    errors = 0
-
-    async def watch() -> None:
-        nonlocal errors
-        while True:
-            await FallingEdge(dut.clk)
-            errors += int(dut.frame_error.value)
-
-    watcher = cocotb.start_soon(watch())
-    size = len(frames[0])
-    sent, wrong = [], 0
-    for i, frame in enumerate(frames):
-        picked = [frame[: size - lanes], frame + bytes(lanes), frame[:lanes], frame * 3][i % 4]
-        if -(-len(picked) // lanes) != -(-size // lanes):
-            sent.append(picked)
-            wrong += 1
-        sent.append(frame)
-    assert wrong >= 20
-    await send(source, sent, lanes)
-    assert await receive(sink, 40) == classes
-    for _ in range(200):
-        await FallingEdge(dut.clk)
-    assert sink.empty()
-    assert errors == wrong
-    watcher.cancel()
+    stream = await start(dut)
+    await stream.wrong_lengths(*wanted(40, 5), rest=200)
 
 
 @cocotb.test()
 async def reset_in_a_frame(dut):  # noqa: ANN001, ANN201
     """What was under way is gone, the next frame is right."""
-    frames, classes = wanted(12, 7)
-    source, sink = await start(dut)
-    for i, (frame, answer) in enumerate(zip(frames, classes, strict=True)):
-        await send(source, [frame, frames[0]], lanes_of(dut))
-        for _ in range(3 + 7 * i):
-            await FallingEdge(dut.clk)
-        dut.rst.value = 1
-        await FallingEdge(dut.clk)
-        await FallingEdge(dut.clk)
-        source.clear()
-        sink.clear()
-        dut.rst.value = 0
-        await FallingEdge(dut.clk)
-        await send(source, [frame], lanes_of(dut))
-        assert await receive(sink, 1) == [answer], f"reset {i}"
-        assert sink.empty()
+    stream = await start(dut)
+    await stream.resets(*wanted(12, 7), step=7)
 
 
 @pytest.mark.parametrize(("lanes", "channels"), [(1, 1), (4, 1), (5, 3)])
