@@ -7,23 +7,18 @@ import io
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 import hwflow
-from hwflow import cli_run, cli_tables, cli_train
+from hwflow import cli_bench, cli_report, cli_run, cli_tables, cli_train
+from hwflow.cli_options import Board, Cache, Config, Luts, Preset, Run, Seed, Spec, resumable
 from hwflow.errors import ConfigError, HwflowError, ToolError
 from hwflow.plan import write_atomic
-
-if TYPE_CHECKING:
-    from hwflow.bench import BenchRecord
-    from hwflow.report.schema import Report
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode="markdown",
@@ -42,35 +37,11 @@ bench_app = typer.Typer(
     help="Measure the hardware in simulation.",
     epilog="Example: `hwflow bench engine --configs b`",
 )
+bench_app.command("engine", epilog=cli_bench.ENGINE_EPILOG)(cli_bench.bench_engine)
+bench_app.command("estimates", epilog=cli_bench.ESTIMATES_EPILOG)(cli_bench.bench_estimates)
 bench_app.command("tables", epilog=cli_tables.EPILOG)(cli_tables.bench_tables)
 bench_app.command("energy", epilog=cli_tables.ENERGY_EPILOG)(cli_tables.bench_energy)
 app.add_typer(bench_app, name="bench")
-app.command(epilog=cli_run.EPILOG)(cli_run.run)
-app.command(epilog=cli_train.EPILOG)(cli_train.train)
-
-Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
-Config = Annotated[
-    str | None,
-    typer.Option("--config", "-c", help="codenet: a to g, default b. dtnn: small, medium, large."),
-]
-Preset = Annotated[
-    str | None, typer.Option("--preset", "--presets", help="Another name of --config, for dtnn.")
-]
-Luts = Annotated[
-    int | None, typer.Option("--luts", help="dtnn: size it to so many LUT6, and train it.")
-]
-Spec = Annotated[
-    str | None,
-    typer.Option("--data", help="codenet: trees, voc:PATH, digits[:SCENES]. dtnn: mnist, fashion, "
-                 "digits, keel:NAME, csv:FILE. Default: the first."),
-]
-Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Where downloads are kept; default ~/.cache/hwflow.")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-Run = Annotated[Path, typer.Argument(help="Run directory of a build.")]
-BENCH_FILE = Path("build/bench-engine.json")
-
 
 @app.command(
     epilog="Examples: `hwflow build codenet --board pynq-z2` - "
@@ -134,7 +105,7 @@ def build(
     console = Console()
     name = f"{chosen.model} {chosen.size or ''}".strip()
     title = f"hwflow build {name} for {board}: {folder}"
-    with cli_train.resumable(), terminal.LiveView(console, title, explain) as view:
+    with resumable(), terminal.LiveView(console, title, explain) as view:
         records = runner.build(stages.of(chosen), chosen, folder, until, view)
     if junit is not None:
         from hwflow.report import junit as tests
@@ -280,7 +251,7 @@ def estimate(
     ] = None,
     measured: Annotated[
         Path, typer.Option("--bench", help="Where `hwflow bench engine` left its numbers.")
-    ] = BENCH_FILE,
+    ] = cli_bench.BENCH_FILE,
 ) -> None:
     """Cycles, frames a second and DDR traffic by the cycle model, without simulating."""
     from hwflow import boards as known
@@ -304,131 +275,6 @@ def estimate(
         write_atomic(file, found.to_json().encode())
     for path in filter(None, (file, html)):
         console.print(f"wrote {path}", soft_wrap=True)
-
-
-@bench_app.command(
-    "engine",
-    epilog="Examples: `hwflow bench engine` - `hwflow bench engine --configs b,c --ddr 0.5,2.1` - "
-    "`hwflow bench engine --show --into docs/performance.md`",
-)
-def bench_engine(
-    configs: Annotated[
-        str, typer.Option("--configs", help="Configurations, separated by commas.")
-    ] = "a,b,c,d,e,f,g",
-    board: Board = "pynq-z2",
-    ddr: Annotated[
-        str, typer.Option("--ddr", help="More DDR bandwidths, GB/s, as 0.5,1.05,2.1.")
-    ] = "",
-    file: Annotated[Path, typer.Option("--json", help="Where the records go.")] = BENCH_FILE,
-    html: Annotated[
-        Path | None, typer.Option("--html", "--figures", help="Folder for a page a configuration.")
-    ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Configurations at a time, 2 GB each.")
-    ] = 1,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the tables as Markdown.")
-    ] = False,
-    into: Annotated[
-        Path | None, typer.Option("--into", help="Put the tables into this Markdown file, too.")
-    ] = None,
-    show: Annotated[
-        bool, typer.Option("--show", help="Only print what the file of records has.")
-    ] = False,
-) -> None:
-    """A whole frame of each configuration in the RTL simulation, exact; cycles, losses, DDR."""
-    from hwflow import bench
-
-    chosen, chip = bench.configs(configs), bench.board_of(board)
-    speeds = bench.rates(ddr, chip)
-    console = Console()
-    error = Console(stderr=True, highlight=False)
-    failed: dict[str, str] = {}
-    if show:
-        found = [one for one in bench.read(file) if one.config in chosen]
-    else:
-        with cli_train.resumable():
-            progress = error if markdown else console
-            found, failed = _bench(chosen, board, speeds, html, jobs, progress)
-        bench.write(file, found, failed)
-    if markdown and found:
-        typer.echo(bench.markdown(found), nl=False)
-    elif found:
-        if not console.is_terminal:
-            console.width = max(console.width, 200)  # nobody to wrap lines for
-        console.print()
-        console.print(bench.render(found))
-    if into is not None and found:
-        bench.insert(into, bench.markdown(found), "engine")
-    for path in ([] if show else [file]) + ([into] if into is not None and found else []):
-        error.print(f"wrote {path}", soft_wrap=True)
-    if failed:
-        raise ToolError("; ".join(f"configuration {name}: {why}" for name, why in failed.items()))
-
-
-@bench_app.command(
-    "estimates",
-    epilog="Example: `hwflow bench estimates --board ultra96 --into docs/performance.md`",
-)
-def bench_estimates(
-    configs: Annotated[
-        str, typer.Option("--configs", help="Configurations, separated by commas.")
-    ] = "a,b,c,d,e,f,g",
-    board: Board = "pynq-z2",
-    into: Annotated[
-        Path | None, typer.Option("--into", help="Put the table into this Markdown file, too.")
-    ] = None,
-) -> None:
-    """Bounds and the cycle model's answer for each configuration, as Markdown; no simulation."""
-    from hwflow import bench
-    from hwflow import boards as known
-    from hwflow import estimate as estimates
-
-    chip, found = known.load(board), []
-    for config in bench.configs(configs):
-        graph, title, letter = estimates.source("codenet", config)
-        found.append(estimates.estimate(graph, chip, title, letter))
-    table = estimates.markdown(found)
-    typer.echo(table, nl=False)
-    if into is not None:
-        bench.insert(into, table, f"estimates {board}")
-
-
-def _line(text: str) -> None:
-    """A line of progress from one of several processes."""
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
-
-
-def _bench(
-    configs: Sequence[str], board: str, speeds: Sequence[float], html: Path | None, jobs: int,
-    console: Console,
-) -> tuple[list[BenchRecord], dict[str, str]]:  # fmt: skip
-    """Each configuration; those that fail are named with the reason."""
-    from hwflow import bench
-    from hwflow.report import terminal
-
-    def in_turn() -> Iterator[tuple[str, bench.Measured]]:
-        for config in configs:
-            chosen, out = bench.run_of(config, board)
-            title = f"hwflow bench engine, configuration {config}: {out}"
-            with terminal.LiveView(console, title, False) as view:
-                measured = bench.measure(chosen, speeds, out, view)
-            yield config, measured
-
-    found: list[BenchRecord] = []
-    failed: dict[str, str] = {}
-    each = bench.together(configs, board, speeds, jobs, _line) if jobs > 1 else in_turn()
-    for config, (record, stages) in each:
-        chosen, out = bench.run_of(config, board)
-        if record is None:
-            last = next(stage for stage in stages if stage.status == "failed")
-            failed[config] = f"stage {last.name}: {last.reason}"
-            continue
-        found.append(record)
-        if html is not None:
-            path = bench.page(html, chosen, stages, speeds[0], out)
-            console.print(f"wrote {path}", soft_wrap=True)
-    return found, failed
 
 
 @app.command(epilog="Example: `hwflow doctor`")
@@ -487,144 +333,10 @@ def sim(
         console.print(f"wrote {save}", soft_wrap=True)
 
 
-@app.command(
-    epilog="Examples: `hwflow report build/codenet-b-pynq-z2` - "
-    "`hwflow report read util.rpt timing.rpt power.rpt --out finn.json`"
-)
-def report(
-    words: Annotated[list[str], typer.Argument(
-        metavar="RUN | read FILE...", help="A run; or report files that other tools wrote.",
-    )],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="read: write the run here, as NAME.json.")
-    ] = None,
-    board: Annotated[
-        str | None, typer.Option("--board", "-b", help="read: the board, for what its chip has.")
-    ] = None,
-    clock: Annotated[
-        str | None, typer.Option("--clock", help="read: whose Fmax, where there are several.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write the page of the run to this file, too.")
-    ] = None,
-) -> None:
-    """The numbers of a run; `read` makes a run of the reports of Vivado, Vitis HLS, nextpnr, ..."""
-    from hwflow.report import compare as comparing
-    from hwflow.report import readers, schema, terminal
-
-    console = Console()
-    if words[0] != "read":
-        if len(words) != 1:
-            raise ConfigError("hwflow report takes one run; `hwflow compare` takes several")
-        loaded = comparing.load(Path(words[0]))
-        console.print(terminal.numbers(loaded.report))
-        if html is not None:
-            _write_page(html, loaded.report, Path(words[0]))
-        return
-    if len(words) == 1:
-        raise ConfigError(f"hwflow report read takes one or more files; it reads "
-                          f"{readers.READABLE}")
-    from hwflow import boards as known
-
-    chip = known.load(board) if board is not None else None
-    run, notes = readers.read([Path(word) for word in words[1:]], chip, clock)
-    console.print(terminal.numbers(run))
-    for note in notes:
-        console.print(note, style="yellow", markup=False, soft_wrap=True)
-    if out is not None:
-        schema.write(run, out)
-        console.print(f"wrote {out}", soft_wrap=True)
-    if html is not None:
-        _write_page(html, run, None)
-
-
-def _write_page(path: Path, content: Report, run: Path | None) -> None:
-    """The page of a report, with the photographs of its run if that is a folder."""
-    from hwflow.report import page, photographs
-
-    frames = photographs.read(run) if run is not None else []
-    write_atomic(path, page.render(content, {"frames": frames}).encode())
-    Console().print(f"wrote {path}", soft_wrap=True)
-
-
-class Format(StrEnum):
-    """How a comparison is printed."""
-
-    TABLE = "table"
-    MD = "md"
-    HTML = "html"
-    JSON = "json"
-
-
-@app.command(
-    epilog="Examples: `hwflow compare build/codenet-a-pynq-z2 build/codenet-b-pynq-z2` - "
-    "`hwflow compare baselines/mine.json build/mine --fail-if 'lut>+2%' --fail-if 'fps<-1%' "
-    "--fail-if 'mismatches>0' --format md` - "
-    "`hwflow compare baselines/mine.json build/mine --update-baseline`"
-)
-def compare(
-    runs: Annotated[list[Path], typer.Argument(
-        metavar="RUN RUN...",
-        help="Run folders, report.json files, files of `report read`, baselines; "
-        "the first is the reference.",
-    )],
-    form: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.TABLE,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write to this file instead.")
-    ] = None,
-    fail_if: Annotated[list[str] | None, typer.Option(
-        "--fail-if", metavar="LIMIT",
-        help="Exit with 1 if true: lut>+2% (relative), fps<-1 (change), mismatches>0 (value).",
-    )] = None,
-    allow_mixed_kinds: Annotated[bool, typer.Option(
-        "--allow-mixed-kinds", help="Hold changes between different kinds of numbers to limits."
-    )] = False,
-    update_baseline: Annotated[bool, typer.Option(
-        "--update-baseline", help="Write the numbers of the second run into the first, a baseline."
-    )] = False,
-) -> None:
-    """Runs beside each other; limits on what changed; baselines."""
-    from hwflow.report import baseline, formats, gate, terminal
-    from hwflow.report import compare as comparing
-
-    limits = [gate.parse(text) for text in fail_if or ()]
-    if update_baseline and len(runs) != 2:
-        raise ConfigError("--update-baseline takes a baseline (a new file, or one) and a run")
-    if update_baseline and not runs[0].exists():
-        if limits:
-            raise ConfigError(f"{runs[0]}: is not there yet; make it without --fail-if")
-        baseline.write(comparing.load(runs[1]).report, runs[0])
-        Console().print(f"wrote {runs[0]}", soft_wrap=True)
-        return
-    table = comparing.comparison(comparing.load_all(runs))
-    verdict = gate.check(limits, table, allow_mixed_kinds)
-    broken = (*verdict.breaches, *verdict.refused)
-    if form is Format.TABLE and out is None:
-        Console().print(terminal.comparison(table))
-    else:
-        text = {
-            Format.TABLE: lambda: terminal.plain(terminal.comparison(table)),
-            Format.MD: lambda: formats.markdown(table, broken, len(limits)),
-            Format.HTML: lambda: formats.html(table, broken, len(limits)),
-            Format.JSON: lambda: comparing.as_json(table, broken),
-        }[form]()
-        if out is None:
-            typer.echo(text, nl=False)
-        else:
-            write_atomic(out, text.encode())
-    error = Console(stderr=True, highlight=False)
-    for line in broken:
-        error.print(f"broken: {line}", style="red", markup=False, soft_wrap=True)
-    if verdict.refused:
-        raise ConfigError(
-            "a limit on a change between different kinds of numbers says nothing about a design; "
-            "compare runs of one kind, or add --allow-mixed-kinds"
-        )
-    if broken:
-        raise typer.Exit(1)
-    if update_baseline:
-        baseline.write(comparing.load(runs[1]).report, runs[0])
-        error.print(f"wrote {runs[0]}", soft_wrap=True)
+app.command(epilog=cli_train.EPILOG)(cli_train.train)
+app.command(epilog=cli_run.EPILOG)(cli_run.run)
+app.command(epilog=cli_report.REPORT_EPILOG)(cli_report.report)
+app.command(epilog=cli_report.COMPARE_EPILOG)(cli_report.compare)
 
 
 def _version(asked: bool) -> None:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from hwflow.cli_options import resumable
 from hwflow.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from hwflow.stages.options import BuildOptions
     from hwflow.train import Progress
     from hwflow.train_tables import Progress as TablesProgress
@@ -31,18 +34,6 @@ class Device(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
-
-
-@contextlib.contextmanager
-def resumable() -> Iterator[None]:
-    """Ctrl-C is no accident: say how to go on. (The command line parser would be silent.)"""
-    try:
-        yield
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            "\ninterrupted; the same command goes on where it stopped", style="yellow"
-        )
-        raise typer.Exit(130) from None
 
 
 def train(
@@ -152,6 +143,18 @@ def train(
     })
 
 
+@contextlib.contextmanager
+def _bar() -> Iterator[Bar]:
+    """The progress of a training that can be interrupted; tasks have a `note`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with resumable(), Bar(*columns, console=Console()) as bar:
+        yield bar
+
+
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -166,9 +169,6 @@ def _tables(
     given: dict[str, Any],
 ) -> None:
     import dataclasses
-
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
     from hwflow.data import default_cache, samples
     from hwflow.models import dtnn
@@ -186,9 +186,7 @@ def _tables(
         shape.setdefault("bits", ())
     cfg = dataclasses.replace(cfg, **shape)
     own = out or Path("runs") / f"{chosen.name}_{chosen.data.replace('/', '_')}_{chosen.seed}"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with resumable(), Bar(*columns, console=Console()) as bar:
+    with _bar() as bar:
         task = bar.add_task("training", total=None, note="")
 
         def show(now: TablesProgress) -> None:
@@ -206,16 +204,11 @@ def _tables(
 
 
 def _detector(chosen: BuildOptions, out: Path | None, given: dict[str, Any]) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     from hwflow.train import TrainOptions
     from hwflow.train import train as run
 
     target = out or Path("runs") / f"{chosen.name}_{chosen.data.split(':')[0]}_{chosen.seed}"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with resumable(), Bar(*columns, console=Console()) as bar:
+    with _bar() as bar:
         tasks = {}
 
         def show(progress: Progress) -> None:
