@@ -40,7 +40,7 @@ def train(
     model: Annotated[str, typer.Argument(help="codenet or dtnn.")],
     config: Annotated[
         str | None, typer.Option("--config", "-c", "--preset", "--presets",
-                                 help="codenet: a to g. dtnn: small, medium, large.")
+                                 help="codenet: a to g. dtnn: small, medium, large, lenet5, vgg.")
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="codenet: trees, voc:PATH, digits[:SCENES]. dtnn: "
@@ -173,7 +173,7 @@ def _tables(
     from hwflow.data import default_cache, samples
     from hwflow.models import dtnn
     from hwflow.stages.sizes import size_of
-    from hwflow.train_tables import TableTraining
+    from hwflow.train_tables import recipe
     from hwflow.train_tables import train as run
 
     cache = chosen.cache or default_cache()
@@ -194,7 +194,7 @@ def _tables(
                        note=f"loss {now.loss:.3f}")
 
         result = run(cfg, training.images, training.labels, own, cache,
-                     TableTraining(seed=chosen.seed, **given), show)
+                     recipe(cfg, {"seed": chosen.seed, **given}), show)
     console = Console()
     if result.validation_accuracy is not None:
         console.print(f"validation: {100 * result.validation_accuracy:.2f} %")

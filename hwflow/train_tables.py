@@ -2,8 +2,9 @@
 """Training of classifiers made of lookup tables (docs/dtnn-training.md): wires and contents.
 
 Binary six-input tables in one or two layers with summed votes are trained by coordinate descent on
-the hard network (hwflow/training_tables/descent.py), then by minibatches straight through it. All
-other networks (nodes that compute, wider codes, more layers, root codes) are trained by torch
+the hard network (hwflow/training_tables/descent.py), then by minibatches straight through it. Those
+that slide over maps are trained by minibatches alone (hwflow/training_tables/windows.py), all other
+networks (nodes that compute, wider codes, more layers, root codes) by torch
 (hwflow/training_tables/gradient.py). What a step draws depends on the seed and the step alone, so
 that an interrupted run goes on as if it had not been interrupted.
 """
@@ -16,7 +17,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ class TableTraining:
     judged: share of the samples that judge wires. margins: what a moved wire must gain, first and
     last sweep. memory: of earlier sweeps' sums, first and last. temperature: votes per nat.
     contents: mean size of the contents that minibatches start with. epochs, batch, rate, betas: of
-    the minibatches (Adam, the rate falls as a cosine). warp: distortions. lut_weight: loss a LUT
+    the minibatches (Adam, the rate falls as a cosine). warp: distortions. flip: half of the images
+    from left to right; jitter: whole pixels that images move, at most (both with convolutions
+    only). lut_weight: loss a LUT
     must save, nats a sample. validation: share of the samples, the last ones, that are not trained
     with but measured at the end. distil: weight of a float teacher's classes in the targets,
     teacher_epochs: its training. method: "descent" where `binary` allows it, or "gradient": torch
@@ -69,6 +72,8 @@ class TableTraining:
     rate: float = 0.008
     betas: tuple[float, float] = (0.9, 0.999)
     warp: Warp | None = None
+    flip: bool = False
+    jitter: int = 0
     lut_weight: float = 0.0
     validation: float = 0.0
     distil: float = 0.0
@@ -89,6 +94,16 @@ class TableTraining:
         if not (0 <= self.validation < 1 and 0 <= self.distil <= 1):
             raise ConfigError(f"validation {self.validation} and distil {self.distil} are shares: "
                               "give 0 to 1")
+
+
+def recipe(cfg: DtnnConfig, given: Mapping[str, Any]) -> TableTraining:
+    """How a configuration is trained unless told otherwise: the options in `given` go first."""
+    if not cfg.convs:
+        return TableTraining(**given)
+    chosen: dict[str, Any] = {"epochs": 20, "batch": 128, "rate": 0.04}
+    if cfg.shape[0] > 1:  # photographs: a warp would blur them
+        chosen |= {"epochs": 30, "warp": Warp(share=0.0), "flip": True, "jitter": 2}
+    return TableTraining(**chosen | dict(given))
 
 
 @dataclass(frozen=True)
@@ -140,7 +155,12 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     thresholds = encoder(cfg, images[:kept])
-    if binary(cfg) and options.method == "descent":
+    if cfg.convs:
+        from hwflow.training_tables import windows
+
+        net = windows.train(cfg, images[:kept], labels[:kept], thresholds, out, cache, options,
+                            progress)  # fmt: skip
+    elif binary(cfg) and options.method == "descent":
         net = _tables(cfg, images[:kept], labels[:kept], thresholds, out, cache, options, progress)
     else:
         from hwflow.training_tables import gradient
@@ -171,9 +191,12 @@ def binary(cfg: DtnnConfig) -> bool:
 def encoder(cfg: DtnnConfig, images: np.ndarray) -> np.ndarray:
     """Thresholds int64 (F, levels): the top bit, or quantiles of what a feature is in the samples.
 
-    A value that fills more than its share (the black of most pixels) is one quantile only.
+    A feature is an element of the image; of a network with convolutions, a channel of all pixels. A
+    value that fills more than its share (the black of most pixels) is one quantile only.
     """
     flat = images.reshape(len(images), -1)
+    if cfg.convs:
+        flat = images.transpose(0, 2, 3, 1).reshape(-1, images.shape[1])
     if cfg.levels == 1:
         return np.full((flat.shape[1], 1), dtnn.TOP_BIT, np.int64)
     out = np.empty((flat.shape[1], cfg.levels), np.int64)
@@ -284,7 +307,7 @@ def _tables(
     allowed = None
     if cfg.wiring == "patches":
         allowed = patches(cfg.shape, cfg.levels, first, options.seed)
-    identity = _identity(cfg, options, images, labels, kernels)
+    identity = identity_of(cfg, options, images, labels, kernels.name)
     state = _resume(out, identity)
     if state is None:
         rng = np.random.default_rng([options.seed, START])
@@ -357,29 +380,31 @@ def _sweep(
 # --- an interrupted run -------------------------------------------------------------------------
 
 
-def _identity(
-    cfg: DtnnConfig, options: TableTraining, images: np.ndarray, labels: np.ndarray,
-    kernels: NumpyKernels,
-) -> str:  # fmt: skip
-    body = json.dumps([dtnn.describe(cfg), _plain(options), kernels.name, len(images)])
+def identity_of(
+    cfg: DtnnConfig, options: TableTraining, images: np.ndarray, labels: np.ndarray, loops: str
+) -> str:
+    """What decides a run, as a digest. loops: the name of the kernels."""
+    body = json.dumps([dtnn.describe(cfg), _plain(options), loops, len(images)])
     digest = hashlib.sha256(body.encode())
     digest.update(images.tobytes())
     digest.update(labels.tobytes())
     return digest.hexdigest()
 
 
-def _save(out: Path, identity: str, done: int, stack: Stack) -> None:
+def save_state(out: Path, identity: str, done: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep what an interrupted run needs to go on after so many steps."""
     from safetensors.numpy import save_file
 
-    arrays = {f.name: np.ascontiguousarray(getattr(stack, f.name))
-              for f in dataclasses.fields(Stack)}  # fmt: skip
     made = out / f".{RESUME}"
-    save_file(arrays, made, metadata={"identity": identity, "done": str(done)})
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, made,
+              metadata={"identity": identity, "done": str(done)})  # fmt: skip
     made.replace(out / RESUME)
 
 
-def _resume(out: Path, identity: str) -> tuple[int, Stack] | None:
-    """Steps done and their stack, if the folder holds an interrupted run of this identity."""
+def load_state(
+    out: Path, identity: str, names: Sequence[str]
+) -> tuple[int, dict[str, np.ndarray]] | None:
+    """Steps done and their arrays, if the folder holds an interrupted run of this identity."""
     from safetensors import SafetensorError, safe_open
 
     path = out / RESUME
@@ -391,10 +416,24 @@ def _resume(out: Path, identity: str) -> tuple[int, Stack] | None:
             if meta.get("identity") != identity:
                 LOG.warning("%s is of a run with other options or data: training starts anew", path)
                 return None
-            arrays = {f.name: file.get_tensor(f.name) for f in dataclasses.fields(Stack)}
-            stack = Stack(**{name: np.array(a, order="C") for name, a in arrays.items()})
-            if stack.root_values.shape[1] != CELLS:
-                raise DataError(f"{path}: is damaged; delete it")
-            return int(meta["done"]), stack
+            arrays = {name: np.array(file.get_tensor(name), order="C") for name in names}
+            return int(meta["done"]), arrays
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it to start anew") from error
+
+
+def _save(out: Path, identity: str, done: int, stack: Stack) -> None:
+    save_state(out, identity, done, {f.name: getattr(stack, f.name)
+                                     for f in dataclasses.fields(Stack)})  # fmt: skip
+
+
+def _resume(out: Path, identity: str) -> tuple[int, Stack] | None:
+    """Steps done and their stack, if the folder holds an interrupted run of this identity."""
+    found = load_state(out, identity, [f.name for f in dataclasses.fields(Stack)])
+    if found is None:
+        return None
+    done, arrays = found
+    stack = Stack(**arrays)
+    if stack.root_values.shape[1] != CELLS:
+        raise DataError(f"{out / RESUME}: is damaged; delete it")
+    return done, stack

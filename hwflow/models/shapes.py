@@ -27,7 +27,7 @@ CODENET: Mapping[str, tuple[int, int, str]] = {
 }
 
 # Sizes of the networks of lookup tables (hwflow/models/dtnn.py).
-DTNN = ("small", "medium", "large")
+DTNN = ("small", "medium", "large", "lenet5", "vgg")
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ def size_of(
     """The configuration for samples of a shape. levels: thresholds an element (None: as usual)."""
     from hwflow.models import dtnn
 
-    if levels is None:
-        levels = TABULAR_LEVELS if shape[1:] == (1, 1) else 1
+    if levels is None and shape[1:] == (1, 1):
+        levels = TABULAR_LEVELS
     if chosen.luts is not None:
-        return dtnn.sized(chosen.luts, shape, classes, levels)
+        return dtnn.sized(chosen.luts, shape, classes, levels or 1)
     assert chosen.config is not None  # or there is a budget
     return dtnn.config(chosen.config, shape, classes, levels)

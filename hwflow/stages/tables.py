@@ -131,7 +131,7 @@ def _train(ctx: Context, provenance: Mapping[str, Any]) -> Path:
     cache = options.cache or default_cache()
     data = samples.load(options.data, "train", cache)
     cfg = size_of(options, data.shape, len(data.classes))
-    chosen = training.TableTraining(seed=options.seed)
+    chosen = training.recipe(cfg, {"seed": options.seed})
     folder = ctx.cache / f"train-{options.name}-{options.data.replace('/', '_')}-{options.seed}"
 
     def show(now: training.Progress) -> None:

@@ -430,29 +430,37 @@ def _argument(
 
 def load(cache: Path, compilers: Sequence[str] = COMPILERS) -> NumpyKernels:
     """The compiled loops, built into the cache folder at first; numpy's without a compiler."""
+    found = library(SOURCE, cache, compilers)
+    return NumpyKernels() if found is None else CompiledKernels(found)
+
+
+def library(
+    source: Path, cache: Path, compilers: Sequence[str] = COMPILERS
+) -> ctypes.CDLL | None:
+    """A C++ file as a library, built into the cache folder at first; None without a compiler."""
     found = next((path for path in map(shutil.which, compilers) if path), None)
     if found is None:
         LOG.info("no C++ compiler: tables are trained by numpy, some ten times slower")
-        return NumpyKernels()
-    text = SOURCE.read_bytes()
+        return None
+    text = source.read_bytes()
     identity = hashlib.sha256(text + " ".join((found, *FLAGS, _processor())).encode())
-    target = cache / f"kernels-{identity.hexdigest()[:16]}.so"
+    target = cache / f"{source.stem}-{identity.hexdigest()[:16]}.so"
     if not target.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".kernels-") as folder:
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{source.stem}-") as folder:
             made = Path(folder) / target.name
-            if not _compile(found, made):
-                return NumpyKernels()
+            if not _compile(found, source, made):
+                return None
             made.replace(target)
     try:
-        return CompiledKernels(ctypes.CDLL(str(target)))
+        return ctypes.CDLL(str(target))
     except OSError as error:
         LOG.warning("%s cannot be loaded (%s): tables are trained by numpy", target, error)
-        return NumpyKernels()
+        return None
 
 
-def _compile(compiler: str, target: Path) -> bool:
-    command = [compiler, *FLAGS, "-march=native", str(SOURCE), "-o", str(target)]
+def _compile(compiler: str, source: Path, target: Path) -> bool:
+    command = [compiler, *FLAGS, "-march=native", str(source), "-o", str(target)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False,
                               timeout=COMPILE_TIMEOUT_S)  # fmt: skip
