@@ -66,11 +66,13 @@ def test_the_project_holds_the_board_and_every_source(
 
 
 @needs_tclsh
+@pytest.mark.parametrize("name", ["run", "a run, {two} words"])
 def test_the_script_runs_with_stub_commands(
-    board: Board, project: dict[str, str | bytes], tmp_path: Path
+    board: Board, project: dict[str, str | bytes], tmp_path: Path, name: str
 ) -> None:
-    execute(vivado.check_plan(project, board), tmp_path)
-    calls = (tmp_path / "calls.txt").read_text()
+    folder = tmp_path / name
+    execute(vivado.check_plan(project, board), folder)
+    calls = (folder / "calls.txt").read_text()
     for call in (
         "connect_bd_intf_net engine/m_axi memory/S00_AXI",
         "connect_bd_intf_net memory/M00_AXI ps7/S_AXI_HP0",
@@ -79,8 +81,8 @@ def test_the_script_runs_with_stub_commands(
         "launch_runs impl_1 -to_step write_bitstream",
     ):
         assert call in calls
-    assert (tmp_path / "codenet_b.bit").is_file()
-    assert (tmp_path / "codenet_b.hwh").is_file()
+    assert (folder / "codenet_b.bit").is_file()
+    assert (folder / "codenet_b.hwh").is_file()
 
 
 @needs_tclsh
