@@ -140,6 +140,9 @@ def write_atomic(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # what was asked for, not the part
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -162,6 +164,27 @@ def test_file_where_a_directory_must_be(tmp_path: Path) -> None:
 def test_digest_is_stable_and_portable() -> None:
     assert upper().digest() == upper(path=("/opt/somewhere",)).digest()
     assert upper().digest() != upper(timeout_s=1.0).digest()
+
+
+def test_write_atomic_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(folder, b"{}")
+    assert (caught.value.filename, caught.value.filename2) == (str(folder), None)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_file_that_grows_too_large_is_named(tmp_path: Path) -> None:
+    program = (
+        "import resource, pathlib, sys; from hwflow.plan import write_atomic;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024));"
+        "write_atomic(pathlib.Path(sys.argv[1]), bytes(5000))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "wide.json")],
+                          capture_output=True, text=True, check=False)
+    assert "File too large: " in done.stderr and "wide.json'" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_write_atomic_never_shows_a_part(tmp_path: Path) -> None:
