@@ -283,6 +283,7 @@ def doctor() -> None:
     from rich.table import Table
 
     from hwflow import doctor as checks
+    from hwflow.report import terminal
 
     findings = checks.examine()
     table = Table(show_edge=False, pad_edge=False)
@@ -294,6 +295,7 @@ def doctor() -> None:
         table.add_row(found.name, f"[{colour}]{found.state}[/]", found.version, found.used_by,
                       "" if found.state == "ok" else found.without)
     console = Console()
+    terminal.widen(console, table)
     console.print(table)
     broken = [found.name for found in findings if found.needed and found.state != "ok"]
     if broken:

@@ -58,6 +58,11 @@ def report(
     if words[0] != "read":
         if len(words) != 1:
             raise ConfigError("hwflow report takes one run; `hwflow compare` takes several")
+        given = {"--out": out, "--board": board, "--clock": clock}
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise ConfigError(f"{', '.join(wrong)}: of `hwflow report read FILE...` alone; --html "
+                              "writes the page of a run")
         loaded = comparing.load(Path(words[0]))
         console.print(terminal.numbers(loaded.report))
         if html is not None:
@@ -127,7 +132,9 @@ def compare(
     verdict = gate.check(limits, table, allow_mixed_kinds)
     broken = (*verdict.breaches, *verdict.refused)
     if form is Format.TABLE and out is None:
-        Console().print(terminal.comparison(table))
+        console, shown = Console(), terminal.comparison(table)
+        terminal.widen(console, shown)
+        console.print(shown)
     else:
         text = {
             Format.TABLE: lambda: terminal.plain(terminal.comparison(table)),

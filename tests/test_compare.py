@@ -345,6 +345,21 @@ def test_no_number_is_cut_off(tmp_path: Path, width: int) -> None:
     assert "…" not in shown(terminal.comparison(table), width)
 
 
+def test_a_pipe_breaks_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    values = (987_654_321, 4_321, 55_555_555, 876_543_210, 1_234_567_890)
+    runs = [run(tmp_path, str(n), ("performance.cycles_per_frame", value),
+                ("resources.lut.used", value)) for n, value in enumerate(values)]
+    done = CliRunner().invoke(cli.app, ["compare", *(one.source for one in runs)])
+    assert done.exit_code == 0
+    for text in (done.stdout, terminal.plain(terminal.comparison(compare.comparison(runs)))):
+        lines = [line for line in text.splitlines() if line.startswith("cycles a frame")]
+        assert [cell.split()[0] for cell in lines[0].split("│")[1:]] == [
+            "987,654,321", "4,321", "-987,650,000", "55,555,555", "-932,098,766", "876,543,210",
+            "-111,111,111", "1,234,567,890", "+246,913,569",
+        ]
+
+
 def test_numbers_for_people() -> None:
     assert [compare.shown(v) for v in (16_765, 130.087, 106.5, 160_000.0, 0.0, 1e-7, None)] == [
         "16,765", "130.087", "106.5", "160,000", "0", "1e-07", "null"

@@ -8,6 +8,7 @@ import time
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.measure import Measurement
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,7 @@ SIGNS = {
     "done": ("✓", "green"), "cached": ("✓", "cyan"), "skipped": ("-", "yellow"),
     "failed": ("✗", "bold red"),
 }
+FREE_WIDTH = 10_000  # columns that no table needs
 
 
 class LiveView:
@@ -185,9 +187,21 @@ def comparison(table: Comparison) -> Group:
     return Group(*heads, Text(), grid, *([Text()] if notes or rest else []), *notes, *rest)
 
 
+def widen(console: Console, *shown: Table | Group) -> None:
+    """Room for the widest table where the output is no terminal: nobody wraps lines for it."""
+    if console.is_terminal:
+        return
+    parts = [part for one in shown for part in getattr(one, "renderables", [one])]
+    free = console.options.update(max_width=FREE_WIDTH)
+    for part in parts:
+        if isinstance(part, Table):
+            console.width = max(console.width, Measurement.get(console, free, part).maximum)
+
+
 def plain(shown: Group) -> str:
     """What a terminal would show, as text without colours."""
     console = Console(width=120, file=io.StringIO(), force_terminal=False)
+    widen(console, shown)
     with console.capture() as captured:
         console.print(shown)
     return captured.get()
