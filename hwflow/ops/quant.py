@@ -79,12 +79,6 @@ def rounded(x: np.ndarray, mode: str) -> np.ndarray:
     return np.asarray(ROUNDINGS[mode](x))
 
 
-def to_integers(x: np.ndarray, scale: np.float32, kind: IntType) -> np.ndarray:
-    """The integers of reals x, as float32."""
-    reals: np.ndarray = np.divide(x, scale, dtype=np.float32)
-    return np.asarray(np.rint(np.clip(reals, kind.lo, kind.hi)))
-
-
 def units(x: np.ndarray, attrs: QuantAttrs, consts: Consts) -> np.ndarray:
     """The integers of reals x, zero point included, as float32."""
     reals: np.ndarray = np.divide(x, consts["scale"], dtype=np.float32)

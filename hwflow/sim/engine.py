@@ -73,11 +73,6 @@ class SimResult:
         """Simulated cycles in a second of wall clock."""
         return self.sim_cycles / self.sim_seconds
 
-    @property
-    def sim_cycles_per_cpu_s(self) -> float:
-        """The same for a machine that does nothing else."""
-        return self.sim_cycles / self.sim_cpu_seconds
-
 
 def build_engine(
     cache: Path | None = None, *, board: Board | None = None, act_words: int | None = None
