@@ -101,6 +101,9 @@ def build(
     )
     if until is not None and until not in stages.NAMES:
         raise ConfigError(f"--until {until!r}: stages are {', '.join(stages.NAMES)}")
+    for name in require or () if until is not None else ():
+        if stages.NAMES.index(name) > stages.NAMES.index(str(until)):
+            raise ConfigError(f"--require {name}: --until {until} ends before it; leave one out")
     folder = out or default_out(chosen)
     console = Console()
     name = f"{chosen.model} {chosen.size or ''}".strip()
@@ -215,6 +218,11 @@ def inspect(
     from hwflow.stages.options import options
 
     chosen = options(model, board, config)
+    if chosen.file is None and chosen.model != "codenet":
+        raise ConfigError(
+            f"hwflow inspect takes codenet or a file; run `hwflow build {chosen.model} --until "
+            "export --out RUN`, then `hwflow inspect RUN/export/model.onnx`"
+        )
     if chosen.file is not None:
         found = look.inspect(chosen.file, known.load(board), model)
     else:

@@ -236,24 +236,27 @@ def with_error(found: Estimate, bench: Path) -> Estimate:
 
 def source(model: str, config: str | None) -> tuple[Graph, str, str | None]:
     """The lowered network of a model of ours, a QONNX file or a run directory; title; config."""
+    if model == "codenet":  # also where a folder has this name
+        chosen = shapes.codenet(config or "b")
+        return codenet_graph(chosen), model, chosen.name
     path = Path(model)
+    file = "/" in model or "\\" in model or model.endswith(".onnx")
+    if config is not None and (file or path.is_dir()):
+        raise ConfigError(f"--config belongs to our models; leave it out for {path}")
     if path.is_dir():
         for folder in ("lower/speed/graph", "lower/graph"):
             if (path / folder).is_dir():
                 return Graph.load(path / folder), model, None
         raise ConfigError(f"{path}: holds no lowered network; run `hwflow build ... --until lower "
                           f"--out {path}` first")
-    if "/" in model or "\\" in model or model.endswith(".onnx"):
+    if file:
         if not path.is_file():
             raise ConfigError(f"the file {path} does not exist; give the path of a QONNX file")
         return passes.lower(ingest.read(path)), model, None
-    if model != "codenet":
-        raise ConfigError(
-            f"model {model!r} is not known; models: codenet, or the path of a QONNX file or of a "
-            "run directory"
-        )
-    chosen = shapes.codenet(config or "b")
-    return codenet_graph(chosen), model, chosen.name
+    raise ConfigError(
+        f"model {model!r} is not known; models: codenet, or the path of a QONNX file or of a "
+        "run directory"
+    )
 
 
 @dataclass

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -23,9 +23,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hwflow import boards, ingest, passes
-from hwflow.emit import hls_program
+from hwflow.emit import hls_program, tables
 from hwflow.emit.engine import EngineParams, compile_graph
-from hwflow.errors import GraphError, ResourceError
+from hwflow.errors import ConfigError, GraphError, ResourceError
 from hwflow.ingest.reader import attributes_of, layer_name, make_reader
 from hwflow.ir import Graph, GraphBuilder, IntType, Node, Tensor
 from hwflow.ops.arith import dot_range, proven_acc_bits, signed_bits
@@ -64,8 +64,8 @@ class Layer:
 
     parameters: weights, biases and thresholds. weight_bytes: the weights packed at weight_bits.
     accumulator: None where nothing is summed, or nothing proven because the file does not lower.
-    runs_on: "engine" (all of the network does), else "hls" (all of it does), else "none"; `engine`
-    and `hls` say what keeps this layer from it, None where nothing does.
+    runs_on: "engine" (all of the network does), else "tables", else "hls" (all of it does), else
+    "none"; `engine` and `hls` say what keeps this layer from it, None where nothing does.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Totals:
 class Inspection:
     """A network. level: "integer" or "file" (then `reason` says why it does not lower).
 
-    engine, hls: None where that hardware runs the whole network on the board, else why not.
+    engine, hls, tables: None where that hardware runs the whole network on the board, else why not.
     """
 
     schema: int
@@ -120,6 +120,7 @@ class Inspection:
     reason: str | None
     engine: str | None
     hls: str | None
+    tables: str | None
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     layers: tuple[Layer, ...]
@@ -169,11 +170,11 @@ def inspect_model(name: str, config: str, weights: Path | None, board: boards.Bo
 
 def of_graph(graph: Graph, title: str, board: boards.Board) -> Inspection:
     """An integer graph on a board."""
-    params = EngineParams(board.engine_size.act_words, board.engine_size.stream_words)
-    engine, on_engine = verdicts(graph, lambda g: _compile_engine(g, params))
-    engine = engine or board.why_not
+    engine, on_engine = _on_engine(graph, board)
     hls, on_hls = verdicts(graph, lambda g: _compile_hls(g, board))
-    where = "engine" if engine is None else "hls" if hls is None else "none"
+    spatial = _on_tables(graph, board)
+    known = {"engine": engine, "tables": spatial, "hls": hls}
+    where = next((name for name, fault in known.items() if fault is None), "none")
     layers = tuple(
         _layer(graph, node, where, on_engine.get(node.name), on_hls.get(node.name))
         for node in graph.nodes
@@ -183,9 +184,31 @@ def of_graph(graph: Graph, title: str, board: boards.Board) -> Inspection:
         for names in (graph.inputs, graph.outputs)
     )
     return Inspection(
-        SCHEMA, title, board.name, "integer", None, engine, hls, inputs, outputs, layers,
+        SCHEMA, title, board.name, "integer", None, engine, hls, spatial, inputs, outputs, layers,
         _totals(layers),
     )
+
+
+def _on_engine(graph: Graph, board: boards.Board) -> tuple[str | None, dict[str, str]]:
+    """Why the engine does not run the network on this board, and each layer's fault."""
+    try:
+        size = board.engine_size
+    except ConfigError as error:
+        return str(error), {}
+    params = EngineParams(size.act_words, size.stream_words)
+    engine, faults = verdicts(graph, lambda g: _compile_engine(g, params))
+    return engine or board.why_not, faults
+
+
+def _on_tables(graph: Graph, board: boards.Board) -> str | None:
+    """Why a pipeline of lookup tables is not this network; None when it is."""
+    if not any(node.op == "tables" for node in graph.nodes):
+        return "no layer of it is tables (`hwflow train dtnn`)"
+    try:
+        tables.emit(graph)
+    except (GraphError, ConfigError) as error:
+        return str(error)
+    return board.why_not
 
 
 def _compile_engine(graph: Graph, params: EngineParams) -> None:
@@ -356,7 +379,7 @@ def _of_file(reader: Reader, title: str, board: boards.Board, reason: str) -> In
     rows = tuple(layers)
     short = "it does not lower to integers"
     return Inspection(
-        SCHEMA, title, board.name, "file", reason, short, short, inputs, outputs, rows,
+        SCHEMA, title, board.name, "file", reason, short, short, short, inputs, outputs, rows,
         _totals(rows),
     )
 
@@ -482,7 +505,8 @@ def render(found: Inspection) -> Group:
                    "accumulator", "runs on"):
         right = column in ("MACs", "parameters", "bytes", "accumulator")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
-    names = {"engine": Text("engine", "green"), "hls": Text("HLS", "cyan")}
+    names = {"engine": Text("engine", "green"), "tables": Text("tables", "green"),
+             "hls": Text("HLS", "cyan")}
     for layer in found.layers:
         alone = "not supported" if layer.hls else "supported alone"
         where = names.get(layer.runs_on, Text(alone, "yellow"))
@@ -513,6 +537,8 @@ def render(found: Inspection) -> Group:
             ("HLS", found.hls, [(la.name, la.hls) for la in found.layers]),
         ):
             lines += _answer(name, fault, faults)
+        if any(layer.op == "tables" for layer in found.layers):
+            lines += _answer("tables", found.tables, ())
     return Group(table, *lines)
 
 
@@ -542,9 +568,3 @@ def _span(acc: Range | None) -> str:
 def write(found: Inspection, path: Path) -> None:
     """Write the JSON wholly or not at all."""
     write_atomic(path, found.to_json().encode())
-
-
-def as_dict(found: Inspection) -> dict[str, Any]:
-    """The JSON as Python values."""
-    content: dict[str, Any] = json.loads(found.to_json())
-    return content

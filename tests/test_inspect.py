@@ -24,14 +24,15 @@ from hwflow.ops.residual import ResidualAttrs
 from hwflow.ops.upsample import UpsampleAttrs
 from tests import qonnx_models
 from tests.graphs import random_codenet_graph
+from tests.table_graphs import Layer, network
 
 BOARD = boards.load("pynq-z2")
 LAYER_KEYS = {
     "name", "op", "inputs", "input_shape", "input_type", "output_shape", "output_type",
     "weight_bits", "macs", "parameters", "weight_bytes", "accumulator", "runs_on", "engine", "hls",
 }
-KEYS = {"schema", "model", "board", "level", "reason", "engine", "hls", "inputs", "outputs",
-        "layers", "totals"}
+KEYS = {"schema", "model", "board", "level", "reason", "engine", "hls", "tables", "inputs",
+        "outputs", "layers", "totals"}
 
 
 def consts(weight: np.ndarray, bias: list[int], mul: int = 1) -> dict[str, np.ndarray]:
@@ -232,6 +233,27 @@ def test_a_file_that_does_not_lower_is_shown_as_it_stands(tmp_path: Path) -> Non
     assert {layer.runs_on for layer in found.layers} == {"none"}
     assert all(layer.accumulator is None for layer in found.layers)
     assert "odd: Erf: not supported" in shown(found)
+
+
+@pytest.mark.parametrize("board", ["pynq-z2", "ulx3s-85f"])
+def test_a_network_of_tables_runs_as_tables(board: str) -> None:
+    graph = network([Layer(30, 6)], shape=(5, 5), groups=3)
+    found = inspect.of_graph(graph, "tables", boards.load(board))
+    assert found.tables is None
+    assert {layer.runs_on for layer in found.layers} == {"tables"}
+    assert "tables: runs the whole network" in shown(found)
+    if board == "pynq-z2":
+        assert "use --backend tables" in str(found.engine)
+    else:
+        assert "no section [engine]" in str(found.engine) and "0" in str(found.hls)
+
+
+def test_a_board_without_an_engine_is_an_answer() -> None:
+    found = inspect.of_graph(small(), "small", boards.load("icebreaker"))
+    assert "no section [engine]" in str(found.engine) and "BRAM36" in str(found.hls)
+    assert "no layer of it is tables" in str(found.tables)
+    assert {layer.runs_on for layer in found.layers} == {"none"}
+    assert inspect.of_graph(small(), "small", BOARD).tables == found.tables
 
 
 def test_unreadable_files_are_errors(tmp_path: Path) -> None:

@@ -188,7 +188,9 @@ class _Rewrite:
         if foreign:
             faults.append(f"the engine does not run: {', '.join(foreign)}")
         if faults:
-            raise GraphError("; ".join([*faults, "use the HLS backend"]))
+            spatial = any(node.op == "tables" for node in graph.nodes)
+            way = "use --backend tables" if spatial else "use the HLS backend"
+            raise GraphError("; ".join([*faults, way]))
         tail = tuple(self.host.values())
         needed = {n for node in tail for n in node.inputs} | set(graph.outputs)
         kept = {name: self.values[name] for name in graph.tensors

@@ -112,16 +112,19 @@ def options(
             raise ConfigError(f"--require {name!r} is not known; use {', '.join(REQUIRABLE)}")
     if "/" in model or "\\" in model or model.endswith(".onnx"):
         path = Path(model)
+        if data is not None:
+            raise ConfigError(f"--data belongs to our models; give {path} its vectors by --inputs")
         if config is not None or checkpoint is not None or luts is not None:
             raise ConfigError("--config, --luts and --checkpoint belong to our models; leave them "
                               f"out for the file {path}")
         if not path.is_file():
-            raise ConfigError(f"the file {path} does not exist; give the path of a QONNX file")
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise ConfigError(f"the file {path} {what}; give the path of a QONNX file")
         if inputs is not None and not inputs.is_file():
             raise ConfigError(f"--inputs {inputs} is not a file; give an npz file with one array")
         stem = re.sub(r"[^A-Za-z0-9_]+", "_", path.stem) or "model"
         return BuildOptions(
-            stem, None, board, path.resolve(), data or "random", None, seed, tiles, frames, require,
+            stem, None, board, path.resolve(), "random", None, seed, tiles, frames, require,
             allow_negative_slack, cache, inputs.resolve() if inputs else None, backend,
         )
     if inputs is not None:
