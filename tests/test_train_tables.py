@@ -235,14 +235,6 @@ def random_tables(cfg: DtnnConfig, seed: int = 0) -> Tables:
     return Tables(cfg.shape, thresholds, tuple(layers), cfg.classes if cfg.head == "sum" else 0)
 
 
-@pytest.mark.parametrize("luts", [300, 700, 1550])
-def test_the_cost_is_an_upper_estimate(luts: int) -> None:
-    cfg = dtnn.sized(luts)
-    net = dataclasses.replace(random_tables(cfg), thresholds=np.full((784, 1), 128, np.int64))
-    found = sum(part.luts for part in core.estimate(ours.graph(net)).values())
-    assert 0.92 * dtnn.cost(cfg) <= found <= dtnn.cost(cfg)
-
-
 @pytest.mark.parametrize("cfg", [
     DtnnConfig("flat", (30,), SMALL),
     DtnnConfig("deep", (25, 30), SMALL, levels=3),

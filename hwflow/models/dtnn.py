@@ -21,6 +21,7 @@ from hwflow.errors import ConfigError, DataError
 from hwflow.models.shapes import DTNN
 
 if TYPE_CHECKING:
+    from hwflow.emit.tables import Encoder
     from hwflow.models.tables import TableNetwork
 
 FORMAT = 2  # 1 knew no windows
@@ -30,11 +31,6 @@ WIRINGS = ("learned", "random", "patches")
 HEADS = ("sum", "codes")
 TABLE_INPUTS = 6
 TOP_BIT = 128  # a pixel reaches it when its top bit is set: the comparison is a wire
-
-# LUT6 of a 7-series chip for each bit that is summed, and for the choice among ten sums: measured
-# with the compressors of hwflow/emit/tables (tests/test_train_tables.py holds them to it).
-LUTS_A_VOTE = 0.5
-LUTS_A_SCORE_BIT = 1.0
 MOST_LUTS = 1_000_000
 
 PRESET_LUTS: Mapping[str, int] = {"small": 700, "medium": 1550, "large": 3900}
@@ -72,10 +68,11 @@ class DtnnConfig:
     """A classifier before it is trained.
 
     shape: of an image (C, H, W), bytes. levels: thresholds a pixel; 1 is the top bit, more are
-    quantiles of the training data. convs: layers that slide over the image, of codes of one bit;
-    with them a channel has one set of thresholds. widths: nodes in each layer behind, the last one
-    in equal groups, one a class. inputs: children of a node; bits: of the codes of each layer of
-    widths. node: what a node computes,
+    quantiles of the training data. precision: upper bits of a pixel that thresholds look at; a
+    comparison of six bits takes half of one of eight. convs: layers that slide over the image, of
+    codes of one bit; with them a channel has one set of thresholds. widths: nodes in each layer
+    behind, the last one in equal groups, one a class. inputs: children of a node; bits: of the
+    codes of each layer of widths. node: what a node computes,
     "lookup" (its contents are learned), "affine", "polynomial" or "mlp". head: "sum" of a class's
     codes, or "codes": one root a class. luts: the budget it was sized for.
     """
@@ -92,6 +89,7 @@ class DtnnConfig:
     wiring: str = "learned"
     head: str = "sum"
     luts: int | None = None
+    precision: int = 8
 
     def __post_init__(self) -> None:
         if not self.bits:
@@ -104,6 +102,8 @@ class DtnnConfig:
         if not self.widths or min(self.widths) < 1 or len(self.bits) != len(self.widths):
             raise ConfigError(f"dtnn of layers {self.widths} with codes of {self.bits} bits: give "
                               "at least one layer, and a width of codes for each")
+        if not 1 <= self.precision <= 8:
+            raise ConfigError(f"dtnn thresholds of {self.precision} bits: a pixel has 1 to 8")
         if self.classes < 2 or min(self.shape) < 1 or self.levels < 1:
             raise ConfigError(f"dtnn for images {self.shape}, {self.classes} classes, "
                               f"{self.levels} thresholds: each must be positive, classes 2 or more")
@@ -168,53 +168,56 @@ def config(
 
 
 def sized(
-    luts: int, shape: tuple[int, int, int] = MNIST, classes: int = 10, levels: int = 1
-) -> DtnnConfig:
+    luts: int, shape: tuple[int, int, int] = MNIST, classes: int = 10, levels: int = 1,
+    precision: int = 8, thresholds: np.ndarray | None = None,
+) -> DtnnConfig:  # fmt: skip
     """The largest classifier that takes at most `luts` LUT6, everything counted: one layer of
     tables, which did better than two of the same size (docs/dtnn-training.md).
 
-    Raises ConfigError for a budget that does not hold one root a class.
+    thresholds: int64 (F, L), as `train_tables.encoder` will choose them from the samples; None
+    takes the dearest. Raises ConfigError for a budget that does not hold one root a class.
     """
+    from hwflow.emit.tables import most_tables
+
     if not 0 < luts <= MOST_LUTS:
         raise ConfigError(f"a budget of {luts} LUTs: give 1 to {MOST_LUTS:,}")
-    best: DtnnConfig | None = None
-    low, high = 1, MOST_LUTS // classes
-    while low <= high:  # the roots of a class, by halving: the cost rises with them
-        roots = (low + high) // 2
-        made = DtnnConfig(f"{luts}-luts", (roots * classes,), shape, classes, levels, luts=luts)
-        if cost(made) <= luts:
-            best, low = made, roots + 1
-        else:
-            high = roots - 1
-    if best is None:
-        least = cost(DtnnConfig("least", (classes,), shape, classes, levels))
-        raise ConfigError(f"{luts} LUTs hold no network of {classes} classes: give at least "
-                          f"{least}")
-    return best
+    made = DtnnConfig(f"{luts}-luts", (classes,), shape, classes, levels, luts=luts,
+                      precision=precision)  # fmt: skip
+    roots = most_tables(luts, classes, comparators=_comparators(made, thresholds))
+    return replace(made, widths=(roots,))
 
 
-def cost(cfg: DtnnConfig) -> int:
+def cost(cfg: DtnnConfig, thresholds: np.ndarray | None = None) -> int:
     """LUT6 of the network on a 7-series chip, an upper estimate, everything counted but the line
-    buffers of convolutions (`hwflow.emit.tables.estimate` counts them)."""
-    width = cfg.inputs
-    before = 1 if cfg.levels == 1 else 0
-    total = 0.0
-    for conv in cfg.convs:  # a table, and the greatest of its bits: pool * pool to one
-        total += conv.count * (1 + math.ceil((conv.pool**2 - 1) / (TABLE_INPUTS - 1)))
-    for count, bits, read in zip(cfg.widths, cfg.bits, (1, *cfg.bits), strict=False):
-        address = width * read
-        total += count * bits * (1 if address <= TABLE_INPUTS else 2 ** (address - TABLE_INPUTS))
-    if not before and cfg.convs:
-        total += 2 * cfg.shape[0] * cfg.levels
-    elif not before:
-        # each threshold that is used is a comparison; at most every pin of the first layer has one
-        total += min(cfg.features * cfg.levels, cfg.widths[0] * width)
-    votes = cfg.widths[-1] // cfg.classes
-    top = votes * ((1 << cfg.bits[-1]) - 1) if cfg.head == "sum" else (1 << cfg.bits[-1]) - 1
-    if cfg.head == "sum":
-        total += LUTS_A_VOTE * cfg.widths[-1] * cfg.bits[-1]
-    choice = LUTS_A_SCORE_BIT * (cfg.classes - 1) * top.bit_length() + cfg.classes / 3
-    return math.ceil(total + choice)
+    buffers of convolutions (`hwflow.emit.tables.estimate` counts them).
+
+    thresholds: int64 (F, L), those of a channel with convolutions; None takes the dearest.
+    """
+    from hwflow.emit.tables import Encoder, Width, luts_for
+
+    encoder = _comparators(cfg, thresholds)
+    widths = [Width(count, cfg.inputs * read, bits)
+              for count, bits, read in zip(cfg.widths, cfg.bits, (1, *cfg.bits), strict=False)]
+    parts = luts_for(widths, cfg.classes, sums=cfg.head == "sum",
+                     comparators=Encoder() if cfg.convs else encoder)  # fmt: skip
+    if not cfg.convs:
+        return parts["total"]
+    # a table, and the greatest of its bits: pool * pool to one
+    pools = [math.ceil((conv.pool**2 - 1) / (TABLE_INPUTS - 1)) for conv in cfg.convs]
+    maps = sum(conv.count * (1 + pool) for conv, pool in zip(cfg.convs, pools, strict=True))
+    return parts["total"] + maps + sum(encoder.luts)
+
+
+def _comparators(cfg: DtnnConfig, thresholds: np.ndarray | None) -> Encoder:
+    """Of the thresholds of each feature, or of each channel in front of convolutions."""
+    from hwflow.emit.tables import cost as formula
+
+    if cfg.levels == 1:
+        return formula.Encoder()
+    if thresholds is not None:
+        return formula.encoder(thresholds)
+    apart = cfg.shape[0] if cfg.convs else cfg.features
+    return formula.encoder_of(apart, cfg.levels, cfg.precision)
 
 
 # --- what training makes ------------------------------------------------------------------------
