@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from hwflow import interp
 from hwflow.errors import GraphError, HwflowError, VerifyError
+from hwflow.ingest import load
 from hwflow.ingest.exact import exact_sums, needs_exact_sums, with_shapes
 from hwflow.ir import Graph, IntType
 from hwflow.ops import OPS
@@ -128,7 +128,7 @@ def against_qonnx(
     pairs = _counterparts(graph)
     source = graph.inputs[0]
     with _refusals(onnx_path):
-        file = with_shapes(onnx.load(onnx_path))
+        file = with_shapes(load(onnx_path))
         exact = needs_exact_sums(file)
         model = ModelWrapper(exact_sums(file) if exact else file)
         if not model.check_all_tensor_shapes_specified():

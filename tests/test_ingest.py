@@ -234,7 +234,7 @@ def test_a_float_network_is_told_what_to_do(tmp_path: Path) -> None:
 
 def test_wrong_inputs(tmp_path: Path) -> None:
     model = small_detector(0)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     with pytest.raises(GraphError, match=r"input 'image' has shape .* fixed numbers"):
         ingest.read(save(model, tmp_path / "a.onnx"))
     model = small_detector(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx.inliner import inline_local_functions
 
 from hwflow.errors import GraphError
 from hwflow.ingest import stretches
@@ -36,11 +37,12 @@ def read(path: Path) -> Graph:
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """The ONNX file as it stands; GraphError unless it is a network."""
+    """The ONNX file with a batch of 1 and its own functions in place; GraphError unless a network.
+    """
     if not path.is_file():
         raise GraphError(f"{path}: no such file; give a QONNX file")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")  # whatever it is called
     except FileNotFoundError as error:
         raise _without_data(path, error) from error
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
@@ -53,13 +55,37 @@ def load(path: Path) -> onnx.ModelProto:
         texts = [node.name, node.domain, node.op_type, *node.input, *node.output]
         if not all(isinstance(text, str) for text in texts):  # protobuf lets bytes through
             raise GraphError(f"{path}: a name in it is not UTF-8 text; export it again")
+    if model.functions:
+        try:
+            model = inline_local_functions(model)
+        except (RuntimeError, ValueError) as error:
+            raise GraphError(
+                f"{path}: the functions in it cannot be put in place ({error}); export it without"
+            ) from error
+    _one_image(model.graph)
     return model
+
+
+def _one_image(graph: onnx.GraphProto) -> None:
+    """The batch of an input where the file leaves it free: 1."""
+    constants = {tensor.name for tensor in graph.initializer}
+    infos = [info for info in graph.input if info.name not in constants]
+    sides = [info.type.tensor_type.shape.dim for info in infos]
+    free = [dims[0] for dims in sides if len(dims) > 1 and not dims[0].HasField("dim_value")]
+    if not free:
+        return
+    names = {dim.dim_param for dim in free}
+    outputs = [info.type.tensor_type.shape.dim for info in graph.output]
+    firsts = [dims[0] for dims in outputs if dims and not dims[0].HasField("dim_value")]
+    for dim in (*free, *(first for first in firsts if first.dim_param in names)):
+        dim.dim_value = 1
+    del graph.value_info[:]  # whose shapes have the free batch, too
 
 
 def _has_external_data(path: Path) -> bool:
     """Whether a file names another one for some of its constants."""
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError):
         return False
     return any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)

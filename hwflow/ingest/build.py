@@ -48,11 +48,14 @@ def _input(reader: Reader) -> None:
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs) or "none"
         raise GraphError(f"has the inputs {names}; exactly one is supported")
-    shape = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
+    dims = inputs[0].type.tensor_type.shape.dim
+    shape = [d.dim_value for d in dims]
     if len(shape) not in (2, 4) or shape[0] != 1 or min(shape) < 1:
+        given = ", ".join(d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in dims)
         raise GraphError(
-            f"input '{inputs[0].name}' has shape {shape}; (1, C, H, W) or (1, N) with fixed "
-            "numbers is needed"
+            f"input '{inputs[0].name}' has shape ({given}); (1, C, H, W) or (1, N) with fixed "
+            "numbers is needed; export it with an input of one image, or fix the numbers "
+            "(onnxruntime.tools.make_dynamic_shape_fixed)"
         )
     name = inputs[0].name
     users = reader.users.get(name, [])

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which ONNX nodes are supported: every problem of a file at once, with the nearest form."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import NodeProto
 
 from hwflow.ingest.layers import is_patches
@@ -19,6 +21,8 @@ from hwflow.ingest.reader import (
 from hwflow.ops.quant import ROUNDINGS
 
 QUANT_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+OPSETS = range(7, 27)  # that onnxruntime runs, whose numbers are compared with
+LARGEST_SCALE = 2.0**64  # integers of it stay far below what float32 holds
 QUANTISERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM = (*QUANTISERS, "Trunc", "MultiThreshold")
 EXPORT = "export with hwflow.export.export_qonnx or brevitas.export.export_qonnx"
@@ -81,7 +85,7 @@ def flavour(reader: Reader) -> str | None:
 
 def problems(reader: Reader) -> list[str]:
     """One line for every unsupported node: layer, op, attribute, nearest supported form."""
-    lines = []
+    lines = _file_problems(reader.model)
     quantised = {
         name for name, text in reader.annotations.items()
         if name in reader.constants and annotated(text) is not None
@@ -93,6 +97,10 @@ def problems(reader: Reader) -> list[str]:
                 lines.append(
                     f"{layer_name(node)}: {node.op_type}: input '{i}' is made by no node above"
                 )
+        if node.op_type != "Constant":  # which is among the constants already
+            twice = [o for o in node.output if o and o in made]
+            lines += [f"{layer_name(node)}: {node.op_type}: its output '{o}' is there already; "
+                      "nearest: another name" for o in twice]  # fmt: skip
         made.update(node.output)
         if reader.inside.intersection(node.output):
             continue
@@ -104,6 +112,32 @@ def problems(reader: Reader) -> list[str]:
         lines += [f"{layer_name(node)}: {node.op_type}: {problem}" for problem in found]
         if node.input and node.output and _makes_parameter(reader, node, quantised):
             quantised.add(node.output[0])
+    return lines
+
+
+def _file_problems(model: onnx.ModelProto) -> list[str]:
+    """What is wrong with the file rather than with one of its nodes."""
+    lines = []
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version not in OPSETS:
+            lines.append(
+                f"opset {opset.version} is not supported; nearest: {OPSETS.start} to "
+                f"{OPSETS.stop - 1} (onnx.version_converter.convert_version, or opset_version=13 "
+                "of the export)"
+            )
+    names = Counter(tensor.name for tensor in model.graph.initializer)
+    lines += [f"constant '{name}' is there {times} times; nearest: another name"
+              for name, times in names.items() if times > 1]  # fmt: skip
+    for info in model.graph.input:
+        kind = info.type.tensor_type.elem_type
+        if info.name in names:
+            continue
+        if not info.name:
+            lines.append("an input has no name; nearest: any name")
+        if kind not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.FLOAT):
+            known = onnx.TensorProto.DataType.DESCRIPTOR.values_by_number.get(kind)
+            what = known.name if known else f"of type {kind}"
+            lines.append(f"input '{info.name}' is {what}; nearest: FLOAT")
     return lines
 
 
@@ -163,6 +197,8 @@ def _real_problems(reader: Reader, node: NodeProto) -> list[str]:
 def _scale_problems(scale: np.ndarray, weight: bool) -> list[str]:
     if scale.dtype.kind != "f" or not np.all(np.isfinite(scale)) or np.any(scale <= 0):
         return ["scale is not above 0 everywhere"]
+    if np.any(scale > LARGEST_SCALE):
+        return [f"scale {float(scale.max()):g} is too large; nearest: {LARGEST_SCALE:g}"]
     if scale.size != 1 and not weight:
         return ["an activation's scale must be one number; nearest: a per-tensor quantiser"]
     return []
@@ -327,7 +363,10 @@ def _check_window(
         if found is not None and (
             not isinstance(found, list) or len(found) != count or min(found) < least
         ):
-            lines.append(f"{key}={found} is not supported; nearest: two dimensions")
+            rule = "two dimensions" if not isinstance(found, list) or len(found) != count else (
+                f"{count} numbers of {least} or more"
+            )
+            lines.append(f"{key}={found} is not supported; nearest: {rule}")
     average = node.op_type == "AveragePool"
     if average and any(attributes.get("pads", [0])) and not attributes.get("count_include_pad", 0):
         lines.append(
