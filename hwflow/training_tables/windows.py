@@ -113,13 +113,11 @@ class NumpyLoops:
 
     name = "numpy"
 
-    def forward(self, level: Level, x: np.ndarray) -> np.ndarray:
-        """Bits of the map before -> bits behind the tables."""
-        out = np.empty((math.prod(level.sides), level.count, LANES), np.uint8)
+    def forward(self, level: Level, x: np.ndarray, out: np.ndarray) -> None:
+        """Bits of the map before -> out, bits behind the tables."""
         row = np.arange(level.count)[:, None]
         for place, rows in enumerate(_windows(level, x, range(len(out)))):
             out[place] = level.tables[row, _addresses(level, rows)]
-        return out
 
     def slopes(self, level: Level, share: float) -> None:
         """Make level.slopes of level.tables: how the output changes with each pin, times 127, and
@@ -158,23 +156,23 @@ class NumpyLoops:
                 step = g[n] * level.slopes[n[:, None], pin, at[n]].astype(np.float32)
                 np.add.at(to, (py[n, pin] * width + px[n, pin], channel[n, pin]), step)
 
-    def pool(self, level: Level, x: np.ndarray) -> np.ndarray:
-        """The greatest bits of pool x pool."""
-        best: np.ndarray = _squares(level, x).max(axis=(1, 3))
-        return best.reshape(-1, level.count, LANES)
+    def pool(self, level: Level, x: np.ndarray, out: np.ndarray) -> None:
+        """The greatest bits of pool x pool -> out."""
+        out[:] = _squares(level, x).max(axis=(1, 3)).reshape(out.shape)
 
-    def pool_back(self, level: Level, x: np.ndarray, grad: np.ndarray) -> np.ndarray:
-        """The gradient before the pool: where no other bit of the square is set."""
+    def pool_back(
+        self, level: Level, x: np.ndarray, grad: np.ndarray, out: np.ndarray
+    ) -> None:
+        """The gradient before the pool -> out: where no other bit of the square is set."""
         squares = _squares(level, x)
         total = squares.sum(axis=(1, 3), keepdims=True, dtype=np.uint8)
         tall, wide = level.after[1:]
         g = grad.reshape(tall, 1, wide, 1, level.count, LANES)
-        out = np.zeros((*level.sides, level.count, LANES), np.float32)
         part = np.where(total == squares, g, np.float32(0))
-        out[: tall * level.pool, : wide * level.pool] = part.reshape(
-            tall * level.pool, wide * level.pool, level.count, LANES
+        out[:] = 0
+        out.reshape(*level.sides, level.count, LANES)[: tall * level.pool, : wide * level.pool] = (
+            part.reshape(tall * level.pool, wide * level.pool, level.count, LANES)
         )
-        return out.reshape(-1, level.count, LANES)
 
     def adam(self, level: Level, rate: float, done: int, betas: tuple[float, float]) -> None:
         """One step with level.sums."""
@@ -198,10 +196,8 @@ class CompiledLoops(NumpyLoops):
     def _call(self, name: str, *args: np.ndarray | int | float | None) -> None:
         getattr(self.lib, name)(*map(_argument, args))
 
-    def forward(self, level: Level, x: np.ndarray) -> np.ndarray:
-        out = np.empty((math.prod(level.sides), level.count, LANES), np.uint8)
+    def forward(self, level: Level, x: np.ndarray, out: np.ndarray) -> None:
         self._call("forward", x, level.geometry(), level.wires, level.tables, level.count, out)
-        return out
 
     def slopes(self, level: Level, share: float) -> None:
         self._call("slopes", level.tables, level.count, float(share), level.slopes)
@@ -212,16 +208,13 @@ class CompiledLoops(NumpyLoops):
         self._call("backward", x, level.geometry(), level.wires, level.slopes, level.count, grad,
                    level.sums, to)  # fmt: skip
 
-    def pool(self, level: Level, x: np.ndarray) -> np.ndarray:
-        _, tall, wide = level.after
-        out = np.empty((tall * wide, level.count, LANES), np.uint8)
+    def pool(self, level: Level, x: np.ndarray, out: np.ndarray) -> None:
         self._call("pool", x, *level.made, level.pool, out)
-        return out
 
-    def pool_back(self, level: Level, x: np.ndarray, grad: np.ndarray) -> np.ndarray:
-        out = np.empty(x.shape, np.float32)
+    def pool_back(
+        self, level: Level, x: np.ndarray, grad: np.ndarray, out: np.ndarray
+    ) -> None:
         self._call("pool_back", x, *level.made, level.pool, grad, out)
-        return out
 
     def adam(self, level: Level, rate: float, done: int, betas: tuple[float, float]) -> None:
         self._call("adam", level.values, level.m, level.v, level.tables, level.sums, level.count,
@@ -316,6 +309,11 @@ class Network:
         self.thresholds = thresholds
         self.votes = levels[-1].count // classes
         self.temperature = temperature or max(1.0, VOTES_A_NAT * math.sqrt(self.votes))
+        # of 64 images at a time, used again and again: behind tables and pools, and gradients there
+        self.made = [np.empty(_memory(level.made), np.uint8) for level in levels]
+        self.pooled = [np.empty(_memory(level.after), np.uint8) for level in levels]
+        self.to_made = [np.empty(_memory(level.made), np.float32) for level in levels]
+        self.to_pooled = [np.empty(_memory(level.after), np.float32) for level in levels]
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 (64, C, H, W) -> bits (positions, channels, 64)."""
@@ -325,14 +323,17 @@ class Network:
         made = np.concatenate(bits, axis=1).view(np.uint8)
         return np.ascontiguousarray(made.reshape(height * width, channels, LANES))
 
-    def scores(self, bits: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-        """Votes float32 (classes, 64), and what each level read and made (before its pool)."""
+    def scores(self, bits: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Votes float32 (classes, 64), and what each level read."""
         seen = []
         x = bits
-        for level in self.levels:
-            made = self.loops.forward(level, x)
-            seen.append((x, made))
-            x = self.loops.pool(level, made) if level.pool > 1 else made
+        for level, made, pooled in zip(self.levels, self.made, self.pooled, strict=True):
+            self.loops.forward(level, x, made)
+            seen.append(x)
+            x = made
+            if level.pool > 1:
+                self.loops.pool(level, made, pooled)
+                x = pooled
         votes = x.reshape(self.classes, self.votes, LANES).sum(axis=1, dtype=np.int32)
         return votes.astype(np.float32), seen
 
@@ -354,17 +355,26 @@ class Network:
         loss = float((q * (np.log(z) - shifted)).sum())
         grad: np.ndarray = np.repeat(e / z - q, self.votes, axis=0)[None].astype(np.float32)
         for place in reversed(range(len(self.levels))):
-            level, (x, made) = self.levels[place], seen[place]
+            level, x = self.levels[place], seen[place]
             if level.pool > 1:
-                grad = self.loops.pool_back(level, made, grad)
+                self.loops.pool_back(level, self.made[place], grad, self.to_made[place])
+                grad = self.to_made[place]
             if visit is not None:
                 visit(place, x, grad)
-            to = np.zeros(x.shape, np.float32) if place else None
-            self.loops.backward(level, x, np.ascontiguousarray(grad), to)
+            to = None
+            if place:
+                to = self.to_pooled[place - 1].reshape(x.shape)
+                to[:] = 0
+            self.loops.backward(level, x, grad, to)
             if to is not None:
                 to *= SLOPE
                 grad = to
         return loss
+
+
+def _memory(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """A map (C, H, W) as it lies in memory."""
+    return shape[1] * shape[2], shape[0], LANES
 
 
 def tables(levels: list[Level], cfg: DtnnConfig, thresholds: np.ndarray) -> Tables:

@@ -47,6 +47,21 @@ void look(const uint8_t* table, const uint8_t* at, uint8_t* out) {
 #endif
 }
 
+// Sums of g by address, those of even and odd samples apart; behind a pool most of g is 0
+void gather(const uint8_t* at, const float* g, float* sums) {
+#ifdef WIDE
+  for (int from = 0; from < LANES; from += 16) {
+    unsigned left = _mm512_cmp_ps_mask(_mm512_loadu_ps(g + from), _mm512_setzero_ps(), _CMP_NEQ_OQ);
+    for (; left; left &= left - 1) {
+      const int i = from + __builtin_ctz(left);
+      sums[(i & 1) * CELLS + at[i]] += g[i];
+    }
+  }
+#else
+  for (int i = 0; i < LANES; i++) sums[(i & 1) * CELLS + at[i]] += g[i];
+#endif
+}
+
 // to[i] += g[i] * slope[at[i]]
 void spread(const int8_t* slope, const uint8_t* at, const float* g, float* to) {
 #ifdef WIDE
@@ -149,11 +164,7 @@ void backward(const uint8_t* in, const long* geometry, const int32_t* wires, con
           p[j] = from[j] < 0 ? ZERO : in + from[j];
         }
         addresses(p, at);
-        float *even = &part[n * 2 * CELLS], *odd = even + CELLS;
-        for (int i = 0; i < LANES; i += 2) {
-          even[at[i]] += mine[i];
-          odd[at[i + 1]] += mine[i + 1];
-        }
+        gather(at, mine, &part[n * 2 * CELLS]);
         if (to)
           for (int j = 0; j < PINS; j++)
             if (from[j] >= 0) spread(slopes + (n * PINS + j) * CELLS, at, mine, to + from[j]);
