@@ -19,6 +19,7 @@ from brevitas.quant.fixed_point import (
 )
 from torch import nn
 
+from hwflow import ingest, interp, passes, verify
 from hwflow.emit import hls4ml_backend
 from hwflow.errors import GraphError
 from hwflow.report import schema
@@ -88,6 +89,30 @@ def test_small_networks_are_exact(make, shape, out, tmp_path: Path) -> None:  # 
     assert result.values == 24 * np.prod(out)
     assert len(np.unique(result.outputs)) > 20
     assert (result.project / "firmware" / "net.cpp").is_file()
+
+
+def test_windows_may_leave_out_what_onnx_lets_them(tmp_path: Path) -> None:
+    """Strides, dilations, group, pads and the kernel's sides have defaults in ONNX."""
+    path = tmp_path / "net.onnx"
+    vectors = export([conv(3, 4), relu(), nn.MaxPool2d(2)], (3, 4, 6), path)[:4]
+    graph = passes.lower(ingest.read(path))
+    model = onnx.load(path)
+    left_out = 0
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "MaxPool"):
+            kept = [a for a in node.attribute if (node.op_type, a.name) in (
+                ("Conv", "pads"), ("MaxPool", "kernel_shape"), ("MaxPool", "strides"))]
+            left_out += len(node.attribute) - len(kept)
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    assert left_out >= 5
+    onnx.save(model, path)
+    result = hls4ml_backend.write_and_csim(path, tmp_path / "out", vectors)
+    assert (result.values, result.mismatches) == (4 * 4 * 2 * 3, 0)
+    source, out = graph.inputs[0], graph.outputs[0]
+    for vector, expected in zip(vectors, result.expected, strict=True):
+        integers = interp.run(graph, {source: np.rint(vector * 256).astype(np.int64)})[out]
+        assert np.array_equal(verify.reals(graph, out, integers), expected)
 
 
 def ties(path: Path, bias: float = 2.0**-17) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 
 from hwflow import arrays, boards, ingest, plan
 from hwflow.emit.hls4ml_csim import FAILURE
@@ -164,8 +165,32 @@ def _read(onnx_path: Path) -> "ModelWrapper":
     for opset in file.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version < LEAST_OPSET:
             opset.version = LEAST_OPSET  # older example files carry newer attributes anyway
+    _spell_out(file)
     with _refusals(onnx_path):
         return cleanup_model(ModelWrapper(file))
+
+
+def _spell_out(file: onnx.ModelProto) -> None:
+    """Windows with the attributes that ONNX lets a file leave out, for qonnx and hls4ml do not."""
+    constants = {tensor.name: tensor for tensor in file.graph.initializer}
+    made = {name: node for node in file.graph.node for name in node.output}
+    for node in file.graph.node:
+        if node.op_type not in ("Conv", "MaxPool", "AveragePool"):
+            continue
+        missing: dict[str, Any] = {"strides": [1, 1], "pads": [0] * 4, "kernel_shape": []}
+        if node.op_type == "Conv":
+            name = node.input[1]
+            while name in made and name not in constants:  # through its quantiser
+                name = made[name].input[0] if made[name].input else ""
+            sides = list(constants[name].dims[2:]) if name in constants else []
+            missing |= {"dilations": [1, 1], "group": 1, "kernel_shape": sides}
+        given = {attribute.name: attribute for attribute in node.attribute}
+        if given.get("auto_pad") is not None and given["auto_pad"].s != b"NOTSET":
+            del missing["pads"]
+        window = given["kernel_shape"].ints if "kernel_shape" in given else missing["kernel_shape"]
+        if len(window) == 2:  # windows of one side are left as they are
+            node.attribute.extend(onnx.helper.make_attribute(key, value)
+                                  for key, value in missing.items() if key not in given)
 
 
 def _one(model: "ModelWrapper", onnx_path: Path, what: str) -> str:
