@@ -20,25 +20,31 @@ from hwflow.sim.tables import reference
 from tests.table_convs import Conv, Pool, blobs, conv_network
 from tests.table_graphs import Layer
 
-CHANNELS = "HWFLOW_TEST_CHANNELS"
+CHANNELS, EARLY = "HWFLOW_TEST_CHANNELS", "HWFLOW_TEST_EARLY"
 
 
-def graph(channels: int) -> Graph:
-    """6 x 7 positions, a window that hangs out of the map on all sides, a pool, four classes."""
+def graph(channels: int, early: bool = False) -> Graph:
+    """6 x 7 positions, a window that hangs out of the map on all sides, a pool, four classes.
+
+    early: 12 x 7 positions, of which no window takes the last four rows, so that the class of a
+    frame is there before its last bytes.
+    """
+    stages: list[Conv | Pool] = [Conv(6, 4, (3, 3), pads=(1, 1, 1, 1)), Pool()]
+    if early:
+        stages = [Conv(8, 4, (3, 3), (5, 1), pads=(0, 1, 0, 1))]
     return conv_network(
-        [Conv(6, 4, (3, 3), pads=(1, 1, 1, 1)), Pool()], shape=(channels, 6, 7), seed=3,
+        stages, shape=(channels, 12 if early else 6, 7), seed=3,
         thresholds=(70, 128, 180), dense=(Layer(16, 5, IntType(2, False)),), groups=4,
     )
 
 
 def wanted(count: int, seed: int) -> tuple[list[bytes], list[int]]:
-    """Frames, the channels of a position side by side, and their classes from the integer graph."""
-    channels = int(os.environ.get(CHANNELS, "1"))
-    pictures = blobs(count, graph(channels), seed)
-    classes, _ = reference(graph(channels), pictures)
+    """Frames, channel by channel, and their classes from the integer graph."""
+    chosen = graph(int(os.environ.get(CHANNELS, "1")), bool(os.environ.get(EARLY)))
+    pictures = blobs(count, chosen, seed)
+    classes, _ = reference(chosen, pictures)
     assert len(set(classes.tolist())) > 2
-    frames = pictures.reshape(count, channels, -1).transpose(0, 2, 1)
-    return [f.tobytes() for f in frames], classes.tolist()
+    return [f.tobytes() for f in pictures], classes.tolist()
 
 
 @cocotb.test()
@@ -89,15 +95,23 @@ async def reset_in_a_frame(dut):  # noqa: ANN001, ANN201
     await stream.resets(*wanted(12, 7), step=7)
 
 
-@pytest.mark.parametrize(("lanes", "channels"), [(1, 1), (4, 1), (5, 3)])
+@pytest.mark.parametrize(
+    ("lanes", "channels", "early"), [(1, 1, False), (4, 1, False), (5, 3, False), (4, 1, True)]
+)
 def test_tables_stream(
-    lanes: int, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lanes: int, channels: int, early: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CHANNELS, str(channels))
+    monkeypatch.setenv(EARLY, "1" if early else "")
     build_and_test(
-        "tables_axis", _sources(tmp_path, "xilinx", channels), Path(__file__), {"BYTES": lanes},
-        run_dir=tmp_path / "run",
+        "tables_axis", _sources(tmp_path, "xilinx", channels, early), Path(__file__),
+        {"BYTES": lanes}, run_dir=tmp_path / "run",
     )
+
+
+def test_a_class_before_its_frame_ends() -> None:
+    """The network of the bench above is one: nothing else pairs classes with late marks."""
+    assert emit(graph(1, True)).latency < 0 < emit(graph(1)).latency
 
 
 def test_expectations_differ_between_frames() -> None:
@@ -105,9 +119,9 @@ def test_expectations_differ_between_frames() -> None:
     assert len({np.frombuffer(f, np.uint8).tobytes() for f in wanted(40, 5)[0]}) == 40
 
 
-def _sources(folder: Path, target: str, channels: int) -> list[Path]:
+def _sources(folder: Path, target: str, channels: int, early: bool = False) -> list[Path]:
     """The emitted core and what is around it."""
-    design = emit(graph(channels), Options(target=target))
+    design = emit(graph(channels, early), Options(target=target))
     for name, text in design.files.items():
         (folder / name).write_text(text)
     package = folder / "tables_pkg.sv"

@@ -3,13 +3,15 @@
 // one position a clock: a frame of pixels in, one byte with the class out. Ports and frames are those
 // of `tables_axis`, which instantiates this module for such networks.
 //
-// A frame is all positions row-major, with the bytes of its channels side by side; BYTES of them a
-// beat, as in `tables_axis`. A frame of any other length is dropped whole: frame_error is high for
-// one cycle when that turns out. One that is too short is filled up with anything before the next.
+// A frame is its channels one after the other, each row-major, as in `tables_axis`; BYTES bytes a
+// beat. Channels but the last are kept in a memory; with each byte of the last one, the core gets the
+// position of all. A frame of any other length is dropped whole: frame_error is high for one cycle
+// when that turns out. One that is too short is filled up with anything before the next.
 //
 // Interval: a byte a cycle, so that a frame takes PIXELS cycles. Latency: tables_pkg::LATENCY cycles
 // from the last byte, when no frame follows; rows that hang out of the map wait for the first rows of
-// the next frame when that has begun. Resources: a beat, a position, two fifos.
+// the next frame when that has begun. Resources: a beat, a position, two fifos, and for each channel
+// but the last a memory of a byte a position (block or distributed).
 `default_nettype none
 
 module tables_stream #(
@@ -32,7 +34,7 @@ module tables_stream #(
   localparam int unsigned CHANNELS = tables_pkg::CHANNELS;
   localparam int unsigned PLACE_W = $clog2(tables_pkg::PIXELS + 1);
   localparam int unsigned LANE_W = $clog2(BYTES + 1);
-  localparam int unsigned CHANNEL_W = $clog2(CHANNELS + 1);
+  localparam int unsigned AREA = tables_pkg::PIXELS / CHANNELS;
   localparam int unsigned MARK_W = $clog2(tables_pkg::IN_FLIGHT) + 1;
 
   if (tables_pkg::PIXEL_W != 8) begin : g_illegal
@@ -109,31 +111,54 @@ module tables_stream #(
   end
 
   // Bytes to positions
-  logic [8*CHANNELS-1:0] position_q;
+  logic [8*CHANNELS-1:0] position;
   logic position_valid_q;
-  logic [8*CHANNELS-1:0] position_d;
+  logic [7:0] byte_q;
+  assign position[8*CHANNELS-1-:8] = byte_q;
+  always_ff @(posedge clk) begin
+    if (feed) byte_q <= beat_q[7:0];
+  end
   if (CHANNELS > 1) begin : g_channels
-    logic [CHANNEL_W-1:0] channel_q;
+    localparam int unsigned CHANNEL_W = $clog2(CHANNELS);
+    localparam int unsigned ADDR_W = AREA > 1 ? $clog2(AREA) : 1;
+    logic [CHANNEL_W-1:0] channel_q;  // of the next byte
+    logic [ADDR_W-1:0] at_q;  // its position
+    logic last_at;
+    logic last_channel;
+    assign last_at = at_q == ADDR_W'(AREA - 1);
+    assign last_channel = channel_q == CHANNEL_W'(CHANNELS - 1);
     always_ff @(posedge clk) begin
-      if (rst) channel_q <= '0;
-      else if (feed) channel_q <= (channel_q == CHANNEL_W'(CHANNELS - 1)) ? '0 : channel_q + 1'b1;
+      if (rst) begin
+        channel_q <= '0;
+        at_q <= '0;
+      end else if (feed) begin
+        at_q <= last_at ? '0 : at_q + 1'b1;
+        if (last_at) channel_q <= last_channel ? '0 : channel_q + 1'b1;
+      end
     end
-    assign position_d = {beat_q[7:0], position_q[8*CHANNELS-1:8]};
     always_ff @(posedge clk) begin
       if (rst) position_valid_q <= 1'b0;
-      else if (en_q) position_valid_q <= feed && channel_q == CHANNEL_W'(CHANNELS - 1);
+      else if (en_q) position_valid_q <= feed && last_channel;
+    end
+    for (genvar c = 0; c < CHANNELS - 1; c++) begin : g_plane
+      // Written and read in cycles of different channels
+      (* no_rw_check *) logic [7:0] plane[AREA];
+      logic [7:0] read_q;
+      always_ff @(posedge clk) begin
+        if (feed && channel_q == CHANNEL_W'(c)) plane[at_q] <= beat_q[7:0];
+      end
+      always_ff @(posedge clk) begin
+        if (feed) read_q <= plane[at_q];
+      end
+      assign position[8*c+:8] = read_q;
     end
   end else begin : g_single
-    logic unused_channel;
-    assign unused_channel = &{1'b0, CHANNEL_W'(0)};
-    assign position_d = beat_q[7:0];
+    logic unused_area;
+    assign unused_area = &{1'b0, 32'(AREA)};
     always_ff @(posedge clk) begin
       if (rst) position_valid_q <= 1'b0;
       else if (en_q) position_valid_q <= feed;
     end
-  end
-  always_ff @(posedge clk) begin
-    if (feed) position_q <= position_d;
   end
 
   logic class_valid;
@@ -150,7 +175,7 @@ module tables_stream #(
       .rst(rst),
       .en(en_q),
       .in_valid(position_valid_q),
-      .in_position(position_q),
+      .in_position(position),
       .out_valid(class_valid),
       .out_class(class_id),
       .out_scores()

@@ -96,7 +96,7 @@ def simulate(
         built, "hwflow.sim.tables_frames", run_dir=run_dir,
         plusargs=[f"+images={run_dir / 'images.bin'}", f"+output={output}", f"+count={count}",
                   f"+stall={stall}", f"+seed={seed}"],
-        env={"HWFLOW_CLOCKS": str(int(3 * moves / moving) + 100 * design.latency + 1000),
+        env={"HWFLOW_CLOCKS": str(int(3 * moves / moving) + 100 * max(0, design.latency) + 1000),
              "HWFLOW_RESULT": str(result)},
     )  # fmt: skip
     rows = [line.split() for line in output.read_text().splitlines()]

@@ -165,12 +165,10 @@ def emit(graph: Graph, options: Options) -> Design:
         wait += 1
     text += _dense_text(dense, made_dense, bus, to, files, parts)
     classes, score_bits = len(made_dense.scores), len(made_dense.scores[0])
-    # rows at the end that no window takes may make them earlier than the last position
-    latency, score_latency = (
-        max(0, wait + n) for n in (made_dense.class_stage, made_dense.score_stage)
-    )
+    # negative where no window takes the last rows: the class is there before the last position
+    latency, score_latency = wait + made_dense.class_stage, wait + made_dense.score_stage
     # every window may hold an image back until the next one has come this far
-    in_flight = 2 + windows + latency // (height * width)
+    in_flight = 2 + windows + max(0, latency) // (height * width)
     sizes = {
         "PIXELS": (channels * height * width, "elements of an image"),
         "PIXEL_W": (kind.bits, "bits of an element"),
@@ -178,7 +176,7 @@ def emit(graph: Graph, options: Options) -> Design:
         "CLASSES": (classes, ""),
         "CLASS_W": (len(made_dense.class_bits), "bits of the class"),
         "SCORE_W": (score_bits, "bits of the score of a class"),
-        "LATENCY": (latency, "clocks from the last position of an image to its class"),
+        "LATENCY": (max(0, latency), "clocks from the last position of an image to its class"),
         "SCORE_LAG": (
             made_dense.class_stage - made_dense.score_stage, "clocks from its scores to its class"
         ),
