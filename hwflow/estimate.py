@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,13 +201,14 @@ def sizes(board: Board, params: EngineParams) -> Sizes:
 
 
 def with_error(found: Estimate, bench: Path) -> Estimate:
-    """The estimate with what a bench measured of the model, if there is one.
+    """The estimate with what simulations of this very network measured of the model, if any.
 
-    Of the same configuration where the bench has it, else the worst of all that it has. Raises
+    Of a run directory: its own simulation. Of CoDeNet: the bench's, of the same configuration or
+    the worst of those it has. Of any other network nothing is known before it is simulated. Raises
     DataError when the file is no bench record.
     """
-    from dataclasses import replace
-
+    if found.config is None:
+        return _with_run(found, Path(found.model))
     if not bench.is_file():
         return found
     try:
@@ -229,6 +230,35 @@ def with_error(found: Estimate, bench: Path) -> Estimate:
     return replace(
         found, model_error=ModelError(where, frame, percent, layer), model_error_reason=None
     )
+
+
+def _with_run(found: Estimate, run: Path) -> Estimate:
+    """The estimate of a run directory with the error against the simulation in it."""
+    report = run / "report.json"
+    if not report.is_file():
+        return replace(found, model_error_reason=(
+            f"nothing of this network was simulated; `hwflow build ... --board {found.board} "
+            "--until sim --out RUN`, then `hwflow estimate RUN` measures it"
+        ))  # fmt: skip
+    there = schema.read(report)
+    cycles = there.performance.cycles_per_frame
+    if there.performance.kind != "measured in simulation" or not cycles:
+        return replace(found, model_error_reason=f"{report}: {there.performance.reason}")
+    if there.board != found.board:
+        return replace(found, model_error_reason=(
+            f"{run} was simulated for {there.board}; give --board {there.board}"
+        ))  # fmt: skip
+    simulated = {layer.name: layer.cycles for layer in there.layers}
+    errors = {
+        layer.name: round(100 * (layer.cycles / simulated[layer.name] - 1), 2)
+        for layer in found.layers if layer.cycles and simulated.get(layer.name)
+    }
+    worst = max(errors, key=lambda name: abs(errors[name]), default=None)
+    error = ModelError(
+        f"{run} on {there.board}", round(100 * (found.cycles_per_frame / cycles - 1), 2),
+        None if worst is None else errors[worst], worst,
+    )
+    return replace(found, model_error=error, model_error_reason=None)
 
 
 # ---- networks

@@ -21,6 +21,7 @@ from hwflow.report import schema
 from hwflow.stages.hardware import engine_params, ideal_cycles
 from tests import qonnx_models
 from tests.graphs import random_codenet_graph
+from tests.test_report import content, write
 
 PYNQ, ULTRA = boards.load("pynq-z2"), boards.load("ultra96")
 # Depthwise, deformable and first-layer MACs of configuration b from the published layer table;
@@ -262,6 +263,32 @@ def test_the_model_s_measured_error_is_stated(b: estimate.Estimate, tmp_path: Pa
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(DataError, match="no file of `hwflow bench engine`"):
         estimate.with_error(b, tmp_path / "bad.json")
+
+
+def test_the_error_is_that_of_this_network(b: estimate.Estimate, tmp_path: Path) -> None:
+    """CoDeNet's says nothing about another network; the simulation in a run directory does."""
+    bench = bench_file(tmp_path / "bench.json", ("b", -1.5))
+    other = dataclasses.replace(b, config=None, model="net.onnx")
+    found = estimate.with_error(other, bench)
+    assert found.model_error is None
+    assert "nothing of this network was simulated" in str(found.model_error_reason)
+    run = tmp_path / "run"
+    run.mkdir()
+    report = content()
+    name, cycles = b.layers[5].name, b.layers[5].cycles
+    report["performance"]["cycles_per_frame"] = 2 * b.cycles_per_frame
+    report["layers"] = [{**report["layers"][0], "name": name, "cycles": 4 * cycles}]
+    write(run, report)
+    mine = dataclasses.replace(other, model=str(run), board=report["board"])
+    assert estimate.with_error(mine, bench).model_error == estimate.ModelError(
+        f"{run} on {report['board']}", -50.0, -75.0, name
+    )
+    elsewhere = estimate.with_error(dataclasses.replace(mine, board="ultra96"), bench)
+    assert f"was simulated for {report['board']}" in str(elsewhere.model_error_reason)
+    report["performance"] = dict.fromkeys(report["performance"]) | {"reason": "stage sim"}
+    report["layers"] = []
+    write(run, report)
+    assert "stage sim" in str(estimate.with_error(mine, bench).model_error_reason)
 
 
 def hwflow(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
