@@ -113,7 +113,7 @@ module array_top #(
       .rd_en, .rd_center, .rd_mask, .window, .wr_valid, .wr_addr, .wr_data,
       .smap_we, .smap_idx, .smap_data
   );
-  logic [383:0] b_window;
+  logic [383:0] unused_b_window;  // for the lanes, which are not here
   logic wl_ready;
   logic hold_b;
   logic wb_empty;
@@ -121,7 +121,8 @@ module array_top #(
   act_mem #(.WORDS(ACT_WORDS)) u_mem (
       .clk, .rst,
       .a_rd_en(rd_en), .a_rd_center(rd_center), .a_rd_mask(rd_mask), .a_window(window),
-      .b_rd_en(look_q), .b_rd_center(shift_q[15:0]), .b_rd_mask(shift_q[18:16]), .b_window,
+      .b_rd_en(look_q), .b_rd_center(shift_q[15:0]), .b_rd_mask(shift_q[18:16]),
+      .b_window(unused_b_window),
       .wa_valid(wr_valid), .wa_addr(wr_addr), .wa_data(wr_data),
       .wb_valid(1'b0), .wb_addr('0), .wb_data('0),
       .wl_valid(write_q), .wl_ready, .wl_addr(shift_q[143:128]), .wl_data(shift_q[127:0]),
@@ -129,14 +130,14 @@ module array_top #(
   );
 
   // Everything that comes out, folded into one bit a stage at a time
-  logic [511:0] out_q;
-  logic [31:0] fold_q;
+  logic [255:0] out_q;
+  logic [15:0] fold_q;
   always_ff @(posedge clk) begin
-    out_q <= {smap_we, smap_idx, smap_data, wr_data ^ {112'd0, wr_addr}, b_window[255:0],
+    out_q <= {smap_we, smap_idx, smap_data, wr_data ^ {112'd0, wr_addr},
               {53'd0, hold_b, wb_empty, wl_empty, wl_ready, done, error_code[5:0]}
               ^ {prog_hash ^ {52'd0, tag}} ^ {51'd0, COUNT_W'(space)} ^ {52'd0, completed}, wr_valid,
-              running, error_code[7:6], b_window[256]};
-    for (int unsigned i = 0; i < 32; i++) fold_q[i] <= ^out_q[16*i+:16];
+              running, error_code[7:6], 1'b0};
+    for (int unsigned i = 0; i < 16; i++) fold_q[i] <= ^out_q[16*i+:16];
     parity <= ^fold_q;
   end
 endmodule
