@@ -22,6 +22,7 @@ from hwflow.ops.types import int_type
 from hwflow.sim.runner import Build, build, hdl_dir, run, sim_dir
 
 MOST_IMAGES = 16384
+MOST_WORK = 26e9  # lookup tables times clocks: some minutes of one core
 MODELS = ("xilinx", "ecp5", "ice40", "gowin")
 # What Yosys and the emitter write on purpose: cells of both outputs, of which one is read
 _QUIET = ("-Wno-PINMISSING", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-UNOPTFLAT")
@@ -64,6 +65,11 @@ def build_core(
         build_args=["--x-assign", "fast", "--x-initial", "fast", "--no-assert", *_QUIET],
         optimise="-O1", cache=cache,
     )  # fmt: skip
+
+
+def affordable(design: Design) -> int:
+    """How many images are simulated in some minutes, at least one."""
+    return max(1, min(MOST_IMAGES, int(MOST_WORK / (max(1, design.luts) * design.clocks))))
 
 
 def simulate(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 VECTORS = 16
 AT_ONCE = 1000  # samples
-SLOW_MHZ = 25.0
 MOST_BYTES = 1 << 32  # of a test split
 DEPLOYED = 1000  # test samples that go to the board
 FILE_SAMPLES = 100  # of a QONNX file without vectors
@@ -214,10 +213,7 @@ def core_options(board: Board) -> Options:
     """How the core is made for a board's chip."""
     from hwflow.emit.tables import Options
 
-    target = TARGETS.get(board.family, "portable")
-    if board.clock.mhz <= SLOW_MHZ:  # a small chip: registers that the clock does not need cost it
-        return Options(target=target, table_levels=0, head_levels=12)
-    return Options(target=target)
+    return Options(target=TARGETS.get(board.family, "portable"), **board.tables.model_dump())
 
 
 def rtl(ctx: Context) -> Outcome:
@@ -243,9 +239,7 @@ def rtl(ctx: Context) -> Outcome:
         },
     )
     parts = ", ".join(f"{name} {part.luts:,}" for name, part in design.parts.items())
-    pace = f"a sample in {design.clocks} clocks, line buffers apart" if design.streaming else (
-        "a sample a clock"
-    )
+    pace = f"a sample in {design.clocks} clocks" if design.streaming else "a sample a clock"
     return Outcome(f"core of {design.luts:,} LUT ({parts}), {pace}, latency {design.latency}")
 
 
@@ -267,7 +261,8 @@ def sim(ctx: Context) -> Outcome:
     for name, text in design.files.items():
         if (ctx.folder("rtl") / "core" / name).read_text() != text:
             raise VerifyError(f"{name} is not what the emitter makes now; build again")
-    batch = samples(ctx, graph)[: simulation.MOST_IMAGES].reshape(-1, design.pixels)
+    batch = samples(ctx, graph)
+    batch = batch[: simulation.affordable(design)].reshape(-1, design.pixels)
     totals = {}
     for what, stall in (("full speed", 0), ("stalls", 77)):
         ctx.say(f"{len(batch):,} samples in Verilator, {what}")

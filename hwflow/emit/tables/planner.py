@@ -22,8 +22,8 @@ def emit(graph: Graph, options: Options | None = None) -> Design:
 
 
 def estimate(graph: Graph, options: Options | None = None) -> Mapping[str, Part]:
-    """What each part of the core takes, by counting the cells that `emit` would write; without the
-    line buffers and pools of one that streams."""
+    """What each part of the core takes, by counting the cells that `emit` would write; line
+    buffers and pools of one that streams by a formula."""
     options = options or Options()
     if stream.streams(graph):
         return stream.emit(graph, options).parts

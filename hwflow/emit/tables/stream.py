@@ -143,6 +143,7 @@ def emit(graph: Graph, options: Options) -> Design:
             windows += 1
             bus, lines = _window_text(window, number, bus)
             text += lines
+            parts[f"window{windows}"] = window_part(window, to.name)
             times = _times(window, times)
         if inner is not None:
             made = lower_codes(inner, to, options.table_levels, layers, encoders)
@@ -163,6 +164,8 @@ def emit(graph: Graph, options: Options) -> Design:
         bus, lines = _gathered(last, bus)
         text += lines
         wait += 1
+        held = area * last.shape[0] * int_type(last).bits
+        parts["map"] = Part(luts=6, carries=1, joins=0, registers=held + 6)
     text += _dense_text(dense, made_dense, bus, to, files, parts)
     classes, score_bits = len(made_dense.scores), len(made_dense.scores[0])
     # negative where no window takes the last rows: the class is there before the last position
@@ -250,6 +253,33 @@ def _window(graph: Graph, node: Node) -> Window:
             "the rows below less than the map"
         )
     return window
+
+
+# Lookup tables, carry cells and flip-flops of a window's counters, as Yosys maps them; a row of the
+# memory in lookup tables: words of a cell, its bits, lookup tables it takes (2 of the 8 address).
+CONTROL = Part(luts=34, carries=12, joins=0, registers=32)
+ROWS: Mapping[str, tuple[int, int, int]] = {"xilinx": (32, 6, 4), "ecp5": (16, 4, 4)}
+LONGEST_ROW = 64  # longer ones are block RAM
+
+
+def window_part(window: Window, target: str) -> Part:
+    """What a window or a pool takes on a chip, about: memory of its rows, counters, masks of what
+    lies outside of the map, comparators."""
+    kh, kw = window.kernel
+    element = window.shape[0] * window.bits
+    above, taps, width = (kh - 1) * element, kh * kw, window.shape[2]
+    luts, registers = CONTROL.luts, CONTROL.registers + above + taps * element
+    if target in ROWS and width <= LONGEST_ROW:
+        words, bits, cost = ROWS[target]
+        luts += -(-width // words) * -(-above // bits) * cost
+    if any(window.pads):
+        luts += taps + 2 * (kh + kw)
+        registers += taps * element
+    if window.pool and window.bits == 1:
+        luts += element * -(-(taps - 1) // 5)
+    elif window.pool:
+        luts += window.shape[0] * (taps - 1) * 2 * window.bits
+    return Part(luts, CONTROL.carries, 0, registers + (element if window.pool else 0))
 
 
 def _times(window: Window, times: Sequence[int]) -> list[int]:
