@@ -20,11 +20,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from hwflow import __version__
+from hwflow.emit.tables.cost import threshold_luts
 from hwflow.errors import ConfigError, DataError
 from hwflow.models import dtnn
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables
@@ -38,6 +40,7 @@ RESUME = "resume.safetensors"
 CHECKPOINT = "dtnn.safetensors"
 METHODS = ("descent", "gradient")
 RARE = 0.005  # a bit that is set, or not set, less often is no wire to begin with
+MIDDLE = (0.16, 0.84)  # one deviation to either side
 SWEEP, EPOCH, COPY, START = range(4)  # what a random generator is for
 
 
@@ -52,11 +55,13 @@ class TableTraining:
     contents: mean size of the contents that minibatches start with. epochs, batch, rate, betas: of
     the minibatches (Adam, the rate falls as a cosine). warp: distortions. flip: half of the images
     from left to right; jitter: whole pixels that images move, at most (both with convolutions
-    only). lut_weight: loss a LUT
-    must save, nats a sample. validation: share of the samples, the last ones, that are not trained
+    only). noise: on the elements of rows of a table, its deviation as a share of the range that
+    holds the middle two thirds of their values. lut_weight: loss a LUT of a comparison must save,
+    nats a sample. validation: share of the samples, the last ones, that are not trained
     with but measured at the end. distil: weight of a float teacher's classes in the targets,
-    teacher_epochs: its training. method: "descent" where `binary` allows it, or "gradient": torch
-    in any case, with wiring by prune and regrow. threads of torch.
+    teachers: of so many the mean, teacher_epochs: of training each. method: "descent" where
+    `binary` allows it, or "gradient": torch in any case, with wiring by prune and regrow. threads
+    of torch.
     """
 
     seed: int = 0
@@ -74,9 +79,11 @@ class TableTraining:
     warp: Warp | None = None
     flip: bool = False
     jitter: int = 0
+    noise: float = 0.0
     lut_weight: float = 0.0
     validation: float = 0.0
     distil: float = 0.0
+    teachers: int = 1
     teacher_epochs: int = 4
     method: str = "descent"
     threads: int | None = None
@@ -94,15 +101,27 @@ class TableTraining:
         if not (0 <= self.validation < 1 and 0 <= self.distil <= 1):
             raise ConfigError(f"validation {self.validation} and distil {self.distil} are shares: "
                               "give 0 to 1")
+        if self.noise < 0 or self.lut_weight < 0 or min(self.teachers, self.teacher_epochs) < 1:
+            raise ConfigError(f"noise {self.noise}, LUT weight {self.lut_weight}, {self.teachers} "
+                              f"teachers of {self.teacher_epochs} epochs: give 0 or more noise and "
+                              "weight, a teacher or more")
+
+
+# Rows of a table overfit without new copies of them; what noise makes of them a teacher must label.
+ROWS: Mapping[str, Any] = MappingProxyType({
+    "sweeps": 16, "epochs": 20, "noise": 0.15, "distil": 1.0, "teachers": 3, "teacher_epochs": 40,
+    "lut_weight": 1e-4,
+})  # fmt: skip
 
 
 def recipe(cfg: DtnnConfig, given: Mapping[str, Any]) -> TableTraining:
     """How a configuration is trained unless told otherwise: the options in `given` go first."""
     if not cfg.convs:
-        return TableTraining(**given)
-    chosen: dict[str, Any] = {"epochs": 20, "batch": 128, "rate": 0.04}
+        rows = cfg.shape[1:] == (1, 1) and binary(cfg)
+        return TableTraining(**{**(ROWS if rows else {}), **given})
+    chosen: dict[str, Any] = {"epochs": 12, "batch": 128, "rate": 0.04}
     if cfg.shape[0] > 1:  # photographs: a warp would blur them
-        chosen |= {"epochs": 30, "warp": Warp(share=0.0), "flip": True, "jitter": 2}
+        chosen |= {"warp": Warp(share=0.0), "flip": True, "jitter": 2}
     return TableTraining(**chosen | dict(given))
 
 
@@ -154,6 +173,9 @@ def train(
         raise DataError(f"{kept} samples to train with: give {descent.BLOCK} or more")
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
+    if cfg.shape[1:] == (1, 1):  # rows may come class by class
+        order = np.random.default_rng(0).permutation(len(images))
+        images, labels = images[order], labels[order]
     thresholds = encoder(cfg, images[:kept])
     if cfg.convs:
         from hwflow.training_tables import windows
@@ -178,7 +200,8 @@ def train(
     }
     dtnn.save_checkpoint(net, out / CHECKPOINT, meta)
     (out / RESUME).unlink(missing_ok=True)
-    return TrainResult(out / CHECKPOINT, net, train_accuracy, found, dtnn.cost(cfg), seconds)
+    return TrainResult(out / CHECKPOINT, net, train_accuracy, found, dtnn.cost(cfg, thresholds),
+                       seconds)
 
 
 def binary(cfg: DtnnConfig) -> bool:
@@ -192,21 +215,55 @@ def encoder(cfg: DtnnConfig, images: np.ndarray) -> np.ndarray:
     """Thresholds int64 (F, levels): the top bit, or quantiles of what a feature is in the samples.
 
     A feature is an element of the image; of a network with convolutions, a channel of all pixels. A
-    value that fills more than its share (the black of most pixels) is one quantile only.
+    value that fills more than its share (the black of most pixels) is one quantile only. They are
+    multiples of what cfg.precision leaves out, and of the greatest power of two that parts the
+    samples alike.
     """
     flat = images.reshape(len(images), -1)
     if cfg.convs:
         flat = images.transpose(0, 2, 3, 1).reshape(-1, images.shape[1])
     if cfg.levels == 1:
         return np.full((flat.shape[1], 1), dtnn.TOP_BIT, np.int64)
+    step = 1 << (8 - cfg.precision)
     out = np.empty((flat.shape[1], cfg.levels), np.int64)
     places = np.arange(1, cfg.levels + 1) / (cfg.levels + 1)
     for feature, values in enumerate(flat.T):
         above = values[values > values.min()]
         crowded = len(above) < len(values) * cfg.levels / (cfg.levels + 1)
         among = above if crowded and len(above) else values
-        out[feature] = np.maximum(1, np.ceil(np.quantile(among, places))).astype(np.int64)
+        chosen = np.ceil(np.quantile(among, places))
+        if step > 1:
+            chosen = np.minimum(step * np.rint(chosen / step), 256 - step)
+        levels = np.maximum(step, chosen).astype(np.int64)
+        occurring = np.unique(values)
+        out[feature] = [_simplest(occurring, int(level)) for level in levels]
     return np.sort(out, axis=1)
+
+
+def _simplest(values: np.ndarray, level: int) -> int:
+    """The threshold of fewest bits that parts the same values (rising) as `level` does."""
+    at = int(np.searchsorted(values, level))
+    if at in (0, len(values)):
+        return level
+    low, high = int(values[at - 1]), int(values[at])
+    return max(range(low + 1, high + 1), key=lambda one: (one & -one, -abs(one - level)))
+
+
+def telling(images: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Which thresholds (F, L) part the samples at all, bool: only these are worth a wire."""
+    flat = images.reshape(len(images), -1)
+    often = np.stack([(flat >= row).mean(axis=0) for row in thresholds.T], axis=1)
+    found: np.ndarray = (often > RARE) & (often < 1 - RARE)
+    return found
+
+
+def sized(luts: int, cfg: DtnnConfig, images: np.ndarray) -> DtnnConfig:
+    """The largest network of one layer of binary tables for a budget, with the shape, classes and
+    thresholds of cfg: those that `encoder` finds in the samples it is trained with, so that their
+    comparators are known and not only bounded."""
+    thresholds = encoder(cfg, images)
+    read = np.where(telling(images, thresholds), thresholds, dtnn.TOP_BIT)
+    return dtnn.sized(luts, cfg.shape, cfg.classes, cfg.levels, cfg.precision, read)
 
 
 def patches(shape: tuple[int, int, int], levels: int, count: int, seed: int) -> np.ndarray:
@@ -258,6 +315,9 @@ class Copies:
         self.images = np.ascontiguousarray(images)
         self.thresholds, self.options, self.teacher = thresholds, options, teacher
         self.warp = options.warp or default_warp(images.shape[1:])
+        if options.noise:
+            low, high = np.quantile(self.images, MIDDLE, axis=0)
+            self.noise = (options.noise * (high - low)).astype(np.float32)
 
     def draw(self, step: int, times: float) -> tuple[np.ndarray, np.ndarray]:
         """Bits uint8 (P, n), those that are worth it, and targets float32 (classes, n), shuffled;
@@ -272,6 +332,9 @@ class Copies:
             picked = self.kernels.augment(
                 self.images, order, self.warp, int(rng.integers(1 << 60))
             )
+        if self.options.noise:
+            moved = picked + self.noise * rng.standard_normal(picked.shape, np.float32)
+            picked = np.clip(np.rint(moved), 0, 255).astype(np.uint8)
         flat = picked.reshape(len(order), -1)
         bits = np.concatenate([np.ascontiguousarray((flat >= row).T) for row in self.thresholds.T])
         if self.worth is not None:
@@ -291,16 +354,14 @@ def _tables(
     kernels = load_kernels(cache)
     teacher = None
     if options.distil:
-        from hwflow.training_tables import gradient
+        from hwflow.training_tables import teachers
 
-        teacher = gradient.teacher(images, labels, cfg.classes, options)
-    flat = images.reshape(len(images), -1)
-    often = np.concatenate([(flat >= row).mean(axis=0) for row in thresholds.T])
-    worth = np.flatnonzero((often > RARE) & (often < 1 - RARE))
+        teacher = teachers.teacher(images, labels, cfg.classes, options)
+    worth = np.flatnonzero(telling(images, thresholds).T.ravel())
     if not len(worth):
         raise DataError("no element of the images changes: there is nothing to learn from")
     if cfg.wiring == "patches":  # which name bits by their place in the image
-        worth = np.arange(len(often))
+        worth = np.arange(thresholds.size)
     copies = Copies(kernels, images, labels, cfg.classes, thresholds, options, teacher, worth)
     leaves, roots = (0, *cfg.widths)[-2:]
     first = leaves or roots
@@ -317,8 +378,8 @@ def _tables(
     votes = options.temperature or descent.temperature(roots, cfg.classes)
     fee = None
     if options.lut_weight:
-        wire = (thresholds % 256 == 0) | (thresholds == dtnn.TOP_BIT)
-        fee = np.where(wire, 0, options.lut_weight).T.ravel()[worth]
+        luts = np.array([threshold_luts(int(level)) for level in thresholds.T.ravel()])
+        fee = options.lut_weight * luts[worth]
     total = options.sweeps + options.epochs
     start = time.monotonic()
     for step in range(done, total):

@@ -69,26 +69,32 @@ def design(
 
 
 def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
-    """Train and emit. settings: `seed`, `levels`; `luts` or `widths`; options of TableTraining.
+    """Train and emit. settings: `seed`, `luts`, `levels` and `precision` of thresholds; options of
+    TableTraining.
 
-    A training that is complete below `place` is not repeated.
+    A training of this size that is complete below `place` is not repeated.
     """
     rest = dict(settings)
-    seed, levels = int(rest.pop("seed")), int(rest.pop("levels", 1))
-    luts, widths = rest.pop("luts", None), rest.pop("widths", None)
-    if (luts is None) == (widths is None):
-        raise ConfigError("a row of ours has either `luts` or `widths`")
-    if luts is not None:
-        cfg = dtnn.sized(int(luts), data.train.shape, data.classes, levels)
-    else:
-        cfg = dtnn.DtnnConfig("flat", tuple(widths), data.train.shape, data.classes, levels)
-    options = TableTraining(seed=seed, **rest)
+    levels, precision = int(rest.pop("levels", 1)), int(rest.pop("precision", 8))
+    luts, images = int(rest.pop("luts")), data.train.images
+    made = dtnn.DtnnConfig("thresholds", (data.classes,), data.train.shape, data.classes, levels,
+                           precision=precision)  # fmt: skip
+    options = train_tables.recipe(made, rest)
+    kept = len(images) - round(len(images) * options.validation)
+    cfg = train_tables.sized(luts, made, images[:kept])
     out = place.folder / "train"
     done = out / train_tables.CHECKPOINT
-    if not done.is_file():
-        train_tables.train(cfg, data.train.images, data.train.labels, out, place.cache, options)
+    if not _trained(done, cfg):
+        train_tables.train(cfg, images, data.train.labels, out, place.cache, options)
     net, meta = dtnn.load_checkpoint(done)
     return design(net, data.test, meta["seconds"] / 60, "hwflow", _notes(cfg, options))
+
+
+def _trained(path: Path, cfg: dtnn.DtnnConfig) -> bool:
+    """Whether a checkpoint is of this size."""
+    if not path.is_file():
+        return False
+    return dtnn.from_description(dtnn.load_checkpoint(path)[1]["config"]) == cfg
 
 
 def shipped(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
@@ -107,5 +113,9 @@ def shipped(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
 
 def _notes(cfg: dtnn.DtnnConfig, options: TableTraining) -> str:
     nodes = " + ".join(str(width) for width in cfg.widths)
-    return (f"{nodes} tables, {cfg.levels} thresholds a byte, {options.sweeps} sweeps, "
+    bits = "" if cfg.precision == 8 else f" of its upper {cfg.precision} bits"
+    text = (f"{nodes} tables, {cfg.levels} thresholds a byte{bits}, {options.sweeps} sweeps, "
             f"{options.epochs} epochs")
+    if options.distil:
+        text += f", {options.teachers} float teachers"
+    return f"{text}, noise {options.noise:g}" if options.noise else text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Straight-through training in torch, of any network of hwflow/models/tables.py; float teachers.
+"""Straight-through training in torch, of any network of hwflow/models/tables.py.
 
 Learned wiring is prune and regrow: the pins whose loss gradient times input says least are wired
 anew, each to the channel that the gradient at the pin goes with best. How many falls to none in the
@@ -8,9 +8,7 @@ first two thirds of the epochs.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -35,6 +33,7 @@ from hwflow.models.tables import (
 )
 from hwflow.training_tables import descent
 from hwflow.training_tables.kernels import load as load_kernels
+from hwflow.training_tables.teachers import teacher
 
 if TYPE_CHECKING:
     from hwflow.train_tables import ProgressCallback, TableTraining
@@ -43,8 +42,6 @@ REGROWN = 0.3  # share of the pins wired anew at first
 REGROW_UNTIL = 2 / 3
 REGROW_SAMPLES = 1024
 REGROWS_AN_EPOCH = 2
-TEACHER_BATCH = 128
-TEACHER_RATE = 2e-3
 
 
 def build(
@@ -250,63 +247,3 @@ def enumerate_tables(model: TableNetwork, cfg: DtnnConfig) -> Tables:
     assert isinstance(encoder, Thresholds)
     groups = cfg.classes if model.head is not None else 0
     return Tables(cfg.shape, encoder.whole().numpy(), tuple(layers), groups)
-
-
-# --- float teachers -----------------------------------------------------------------------------
-
-
-class _Teacher(nn.Module):
-    """A small convolutional network for images, a perceptron for rows of a table."""
-
-    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
-        super().__init__()
-        planes, height, width = shape
-        if min(height, width) < 8:
-            self.body: nn.Module = nn.Sequential(
-                nn.Flatten(), nn.Linear(math.prod(shape), 128), nn.BatchNorm1d(128), nn.ReLU(),
-                nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, classes),
-            )
-            return
-        self.body = nn.Sequential(
-            nn.Conv2d(planes, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Flatten(), nn.Linear(32 * (height // 4) * (width // 4), classes),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pixels / 256 (B, C, H, W) -> logits."""
-        return self.body(x)  # type: ignore[no-any-return]
-
-
-def teacher(
-    images: np.ndarray, labels: np.ndarray, classes: int, options: TableTraining
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Train a float network; the function from images uint8 to its probabilities (N, classes)."""
-    torch.manual_seed(options.seed)
-    rng = np.random.default_rng(options.seed)
-    net = _Teacher(images.shape[1:], classes).train()
-    steps = max(1, len(images) // TEACHER_BATCH) * options.teacher_epochs
-    optimiser = torch.optim.Adam(net.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, TEACHER_RATE * 2, total_steps=steps)
-    for _ in range(steps):
-        picked = rng.integers(0, len(images), TEACHER_BATCH)
-        x = torch.from_numpy(images[picked]).float() / 256
-        optimiser.zero_grad()
-        loss = F.cross_entropy(net(x), torch.from_numpy(labels[picked]))
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    net.eval()
-
-    @torch.no_grad()
-    def ask(batch: np.ndarray) -> np.ndarray:
-        parts = [
-            net(torch.from_numpy(batch[at : at + 1000]).float() / 256).softmax(1)
-            for at in range(0, len(batch), 1000)
-        ]
-        found: np.ndarray = torch.cat(parts).numpy()
-        return found
-
-    return ask
