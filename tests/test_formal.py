@@ -159,7 +159,7 @@ MUTATIONS = {
     "fifo": (FIFO, ("in_ready = room_q", "in_ready = 1'b1")),
     "fifo_level": (FIFO, ("valid_q <= level_q != LEVEL_W'(1)",
                           "valid_q <= level_q != LEVEL_W'(0)")),
-    "write_queue": (WRITE_QUEUE, ("if (one_q ? take : !valid_q)", "if (!valid_q)")),
+    "write_queue": (WRITE_QUEUE, ("one_q || !valid_q ? addr", "!valid_q ? addr")),
     "stream_ring": (STREAM_RING, ("space_q <= space_q + popped - reserved",
                                   "space_q <= space_q + popped")),
     "burst_split": (BURST_SPLIT, ("step_q <= load || (take && run_end_q)", "step_q <= load")),
