@@ -32,6 +32,7 @@ from hwflow.plan import write_atomic
 LOG = logging.getLogger(__name__)
 
 STAMP_VERSION = 1
+LOCK = ".lock"  # in every folder that a build has ever worked in
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,20 @@ def build(
     """Run the stages in order into `out`; one record for each, the failed one included.
 
     After a failure the later stages are left out (status skipped), but those marked `always`
-    still run. Raises ConfigError for an unknown `until` or a folder in use by another build.
+    still run. Raises ConfigError for an unknown `until`, a folder in use by another build, or one
+    in which a stage would replace what no build made.
     """
     names = [stage.name for stage in stages]
     if until is not None and until not in names:
         raise ConfigError(f"stage {until!r} is not known; stages: {', '.join(names)}")
     view = view or Quiet()
     records: dict[str, Record] = {}
+    taken = [stage.name for stage in stages if not stage.always and (out / stage.name).exists()]
+    if taken and not (out / LOCK).exists():
+        raise ConfigError(
+            f"{out}: holds {', '.join(taken)}, which no build made and a build would replace; "
+            "choose another --out"
+        )
     with _locked(out):
         shutil.rmtree(out / ".partial", ignore_errors=True)
         stop: str | None = None
@@ -403,7 +411,7 @@ def _imports(root: Path, path: Path) -> set[str]:
 
 def disk_error(error: OSError, out: Path) -> str:
     """One sentence for what the operating system refused."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         way = "free some space or choose another --out"
     else:
         way = "check the path and its rights"
@@ -414,7 +422,7 @@ def disk_error(error: OSError, out: Path) -> str:
 def _locked(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        stream = (out / ".lock").open("a+")
+        stream = (out / LOCK).open("a+")
     except OSError as error:
         raise ToolError(disk_error(error, out)) from error
     with stream:

@@ -169,6 +169,19 @@ def test_full_disk_under_the_log_hides_nothing(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_what_no_build_made_is_not_replaced(tmp_path: Path) -> None:
+    theirs = tmp_path / "second" / "photographs.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("years of work")
+    with pytest.raises(ConfigError, match=r"holds second, which no build made .* another --out"):
+        build(STAGES, Options(), tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["second", "photographs.txt"]
+    (tmp_path / "second").rename(tmp_path / "elsewhere")
+    assert statuses(build(STAGES, Options(), tmp_path)) == ["done", "done", "skipped", "done"]
+    (tmp_path / ".stamps" / "second.json").unlink()  # as a build that was killed leaves it
+    assert statuses(build(STAGES, Options(), tmp_path))[1] == "done"
+
+
 def test_failure_keeps_the_earlier_result_for_its_own_options(tmp_path: Path) -> None:
     build(STAGES, Options(), tmp_path)
     assert build(STAGES, Options(fail="first"), tmp_path)[0].status == "failed"
