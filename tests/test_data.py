@@ -188,6 +188,28 @@ def test_full_disk_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
         data.get("trees", tmp_path / "file" / "below")
 
 
+@pytest.mark.parametrize("registry", ["pip", "npm"])
+def test_a_cache_may_be_a_relative_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: str
+) -> None:
+    """The registry's program works in another folder than the one the path is relative to."""
+    monkeypatch.chdir(tmp_path)
+    offered = wheel(tmp_path / trees.ARCHIVE.file)
+    pin(monkeypatch, offered)
+    program = tmp_path / "npm"
+    program.write_text("#!/bin/sh\nwhile [ \"$1\" != --pack-destination ]; do shift; done\n"
+                       f"cp '{offered}' \"$2\"\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(
+        trees, "ARCHIVE", dataclasses.replace(trees.ARCHIVE, registry=registry)
+    )
+    assert data.get("trees", Path("my cache")) == Path("my cache") / trees.ARCHIVE.file
+    assert [path.name for path in Path("my cache").iterdir()] == [trees.ARCHIVE.file]
+
+
 @pytest.mark.parametrize("genuine", [True, False])
 def test_download_is_checked_before_it_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, genuine: bool

@@ -82,7 +82,7 @@ class Archive:
         # By way of a folder that a kill leaves harmless.
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+            with tempfile.TemporaryDirectory(dir=path.parent.resolve(), prefix=".download-") as folder:
                 self._fetch(path, folder)
         except OSError as error:
             raise self._refused(path, error.strerror or str(error), error.errno) from error
