@@ -82,7 +82,8 @@ class Archive:
         # By way of a folder that a kill leaves harmless.
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent.resolve(), prefix=".download-") as folder:
+            cache = path.parent.resolve()  # the program works in the folder
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
                 self._fetch(path, folder)
         except OSError as error:
             raise self._refused(path, error.strerror or str(error), error.errno) from error
