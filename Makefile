@@ -45,7 +45,7 @@ coverage: setup
 	  --ignore=sim/test_networks.py --ignore=sim/test_engine.py --basetemp=build/coverage
 	$(BIN)/python -m hwflow.sim.coverage build/coverage
 
-# The array placed and routed on an ECP5-85F (docs/timing.md); about half an hour
+# The array placed and routed on an ECP5-85F (docs/timing.md); five minutes of one core
 ecp5: setup
 	$(BIN)/python -m hwflow.toolchain.nextpnr study
 
