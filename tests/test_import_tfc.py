@@ -186,6 +186,39 @@ def test_published_network_on_a_thousand_digits(kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Output shapes disagree")
 @pytest.mark.parametrize("kind", PUBLISHED)
+def test_published_network_in_rtl_on_a_thousand_digits(kind: str, tmp_path: Path) -> None:
+    """What `hwflow build TFC_2W2A.onnx --inputs digits.npz --tiles 63 --frames 63` simulates: 63
+    frames of 16 images, the last one half full; every word and every output compared."""
+    from hwflow import build, stages
+    from hwflow.stages.options import options
+
+    path = FOLDER / f"TFC_{kind}.onnx"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there; set HWFLOW_TFC to its folder")
+    images, labels = digits(1000)
+    np.savez(tmp_path / "digits.npz", images)
+    wanted = ("data", "train", "export", "lower", "verify", "rtl", "sim", "report")
+    chosen = options(str(path), "pynq-z2", tiles=63, frames=63, inputs=tmp_path / "digits.npz")
+    some = tuple(stage for stage in stages.of(chosen) if stage.name in wanted)
+    records = {r.name: r for r in build.build(some, chosen, tmp_path / "run")}
+    assert records["sim"].status == "done", records["sim"]
+    assert records["sim"].made.startswith("63 frames of 16 images")
+    assert " 0 mismatches; " in records["sim"].made
+    graph = Graph.load(tmp_path / "run" / "lower" / "graph")
+    source, out = graph.inputs[0], graph.outputs[0]
+    with np.load(tmp_path / "run" / "sim" / "frames.npz") as held:
+        assert np.array_equal(held["images"][:1000], images)
+        scores = held[f"output.{out}"][:1000]
+    for image, found in zip(images, scores, strict=True):
+        assert np.array_equal(interp.run(graph, {source: image})[out], found)
+    reals = executed(path, images.astype(np.float32) / np.float32(255))
+    classes = scores.reshape(1000, -1).argmax(axis=1)
+    assert np.array_equal(classes, reals[str(graph.meta[f"onnx.{out}"])].argmax(axis=1))
+    assert int((classes == labels).sum()) == {"1W1A": 913, "1W2A": 938, "2W2A": 966}[kind]
+
+
+@pytest.mark.filterwarnings("ignore:Output shapes disagree")
+@pytest.mark.parametrize("kind", PUBLISHED)
 def test_accuracy_on_all_digits(kind: str) -> None:
     """The class of each of the 10,000 test images is the executor's.
 
