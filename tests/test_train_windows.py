@@ -17,6 +17,7 @@ from hwflow.errors import ConfigError, DataError
 from hwflow.export_tables import export_qonnx
 from hwflow.models import dtnn
 from hwflow.models.dtnn import Conv, DtnnConfig, Layer, Tables, Window
+from hwflow.peers import ours
 from hwflow.train_tables import Progress, TableTraining, recipe, train
 from hwflow.training_tables import windows
 from hwflow.training_tables.kernels import Warp
@@ -106,6 +107,10 @@ def test_all_forms_of_a_network_agree(compiled: windows.NumpyLoops, tmp_path: Pa
     images, _ = batch(1)
     votes, _ = net.scores(net.encode(images))
     found = dtnn.scores(arrays, images)
+    built = ours.graph(arrays)
+    summed = built.rebuilt(outputs=(built.nodes[-1].inputs[0],))
+    straight = interp.run_many(summed, {built.inputs[0]: images})
+    assert np.array_equal(found, next(iter(straight.values())).reshape(len(images), -1))
     assert np.array_equal(found, votes.T) and len(np.unique(found)) > 3
     model = dtnn.network(arrays)
     with torch.no_grad():

@@ -19,6 +19,8 @@ from hwflow.models import dtnn
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.concat import ConcatAttrs
 from hwflow.ops.group_sum import GroupSumAttrs
+from hwflow.ops.maxpool import MaxpoolAttrs
+from hwflow.ops.patches import PatchesAttrs
 from hwflow.ops.rearrange import RearrangeAttrs
 from hwflow.ops.tables import TablesAttrs
 from hwflow.ops.threshold import ThresholdAttrs
@@ -29,11 +31,12 @@ SHIPPED = Path(dtnn.__file__).parents[1] / "checkpoints"
 
 
 def graph(net: dtnn.Tables, name: str = "dtnn") -> Graph:
-    """The integer graph of the network (ops rearrange, threshold, concat, tables, group_sum)."""
+    """The integer graph of the network (ops rearrange, threshold, concat, patches, tables, maxpool,
+    group_sum)."""
     builder = GraphBuilder(name)
     features = math.prod(net.shape)
     x = builder.input("image", net.shape, IntType(8, False))
-    if net.shape != (features, 1, 1):
+    if net.flat and net.shape != (features, 1, 1):
         attrs = RearrangeAttrs(net.shape, (0, 1, 2), (features, 1, 1))
         x = builder.add("flat", "rearrange", [x], attrs)
     bit = IntType(1, False)
@@ -45,10 +48,20 @@ def graph(net: dtnn.Tables, name: str = "dtnn") -> Graph:
     x = levels[0] if len(levels) == 1 else builder.add("bits", "concat", levels, ConcatAttrs())
     read = 1
     for place, layer in enumerate(net.layers):
+        if layer.window is not None:
+            one = layer.window
+            window = PatchesAttrs((one.kernel,) * 2, (one.stride,) * 2, (one.pad,) * 4, (1, 1))
+            x = builder.add(f"window{place}", "patches", [x], window)
+        elif x.shape[1:] != (1, 1):
+            attrs = RearrangeAttrs(x.shape, (0, 1, 2), (math.prod(x.shape), 1, 1))
+            x = builder.add(f"flat{place}", "rearrange", [x], attrs)
         x = builder.add(
             f"tables{place}", "tables", [x], TablesAttrs(read, IntType(layer.bits, layer.signed)),
             {"wires": layer.wires, "values": layer.values},
         )
+        if layer.pool > 1:
+            pool = MaxpoolAttrs(layer.pool, layer.pool, 0)
+            x = builder.add(f"pool{place}", "maxpool", [x], pool)
         read = layer.bits
     if net.groups:
         x = builder.add("scores", "group_sum", [x], GroupSumAttrs(net.groups))
