@@ -86,6 +86,12 @@ def build(
         typer.Option("--backend", help="hwflow (the engine), tables (a pipeline of lookup tables), "
                      "or hls4ml: its C++ against the same integers. Default: what suits it."),
     ] = None,
+    statistical_dont_cares: Annotated[
+        bool,
+        typer.Option("--statistical-dont-cares", help="dtnn: leave contents free that no training "
+                     "sample reads. Fewer LUTs, other classes for unlike inputs; the report says "
+                     "so."),
+    ] = False,
 ) -> None:
     """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""
     from hwflow import build as runner
@@ -98,6 +104,7 @@ def build(
     chosen = options(
         model, board, preset or config, data, checkpoint, seed, tiles, frames,
         tuple(require or ()), allow_negative_slack, cache, inputs, backend, luts,
+        statistical_dont_cares,
     )
     if until is not None and until not in stages.NAMES:
         raise ConfigError(f"--until {until!r}: stages are {', '.join(stages.NAMES)}")

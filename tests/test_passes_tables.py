@@ -229,7 +229,12 @@ def test_unseen_addresses_cost_nothing(seed: int) -> None:
     graph = simplify_tables(random_table_graph(seed))
     every = every_input(graph)
     shown = every[np.random.default_rng(seed).choice(len(every), 3, replace=False)]
-    small = fill_unseen(graph, shown)
+    filled = fill_unseen(graph, shown)
+    small = filled.graph
+    # what can be reached is what all inputs show: bins of one graph against those of the other
+    everything = fill_unseen(graph, every)
+    assert (filled.frames, filled.least) == (3, 1) and everything.free >= 0
+    assert everything.free < filled.free <= filled.addresses == everything.addresses
     before, after = (interp.run_many(g, {"x": shown}) for g in (graph, small))
     for name, array in before.items():
         assert np.array_equal(after[name], array)
@@ -241,7 +246,7 @@ def test_unseen_addresses_cost_nothing(seed: int) -> None:
     assert small.meta["statistical_dont_cares"].startswith("3 frames")
     assert "statistical_dont_cares" not in graph.meta
     # with all inputs shown nothing is left to choose
-    whole = fill_unseen(graph, every)
+    whole = everything.graph
     for name, array in interp.run_many(graph, {"x": every}).items():
         assert np.array_equal(interp.run_many(whole, {"x": every})[name], array)
     with pytest.raises(GraphError, match="limit 0"):

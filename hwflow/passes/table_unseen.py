@@ -5,6 +5,8 @@ Never part of the lowering: it changes what the network says of inputs unlike th
 graph's meta says that it was done.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from hwflow import interp
@@ -17,25 +19,42 @@ from hwflow.passes.table_reach import reachable
 FLAG = "statistical_dont_cares"
 
 
-def fill_unseen(graph: Graph, frames: np.ndarray, least: int = 1) -> Graph:
+@dataclass(frozen=True)
+class Filled:
+    """graph: the network with fewer wires. frames: that decided, an address being free when fewer
+    than `least` of them show it. free: so many of the `addresses` of all tables that inputs can
+    reach.
+    """
+
+    graph: Graph
+    frames: int
+    least: int
+    free: int
+    addresses: int
+
+
+def fill_unseen(graph: Graph, frames: np.ndarray, least: int = 1) -> Filled:
     """Addresses that `frames` (B, C, H, W) of the only input show fewer than `least` times get the
     contents with which tables need the fewest inputs; then all is simplified.
 
     With least = 1 the outputs for these frames stay the same, for others they may change. The meta
-    key "statistical_dont_cares" tells the number of frames and the limit.
+    key "statistical_dont_cares" tells the number of frames, the limit and the addresses.
     """
     if least < 1 or len(graph.inputs) != 1:
         raise GraphError(f"limit {least} for {len(graph.inputs)} inputs; give at least 1 for one")
     seen = _counts(graph, frames)
     known = reachable(graph)
+    free = sum(int((known[name] & (seen[name] < least)).sum()) for name in seen)
+    addresses = sum(int(known[name].sum()) for name in seen)
 
     def filled(node: Node) -> dict[str, np.ndarray]:
         care = known[node.name] & (seen[node.name] >= least)
         return {"values": fill_codes(graph.const(node, "values"), care, node.attrs.out)}
 
-    meta = {**graph.meta, FLAG: f"{len(frames)} frames, addresses seen fewer than {least} times"}
-    changed = _with_meta(with_consts(graph, filled), meta)
-    return simplify_tables(changed)
+    said = (f"{len(frames)} frames, addresses seen fewer than {least} times: {free} of {addresses} "
+            "that can be reached")
+    changed = _with_meta(with_consts(graph, filled), {**graph.meta, FLAG: said})
+    return Filled(simplify_tables(changed), len(frames), least, free, addresses)
 
 
 def _with_meta(graph: Graph, meta: dict[str, float | str]) -> Graph:

@@ -7,6 +7,7 @@ functions import what they need when they run.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hwflow.build import Stage
@@ -100,7 +101,10 @@ TABLES: tuple[Stage, ...] = (
         "export", tables.export, needs=("data", "train"), options=("file", "seed"),
         modules=("hwflow.models.dtnn", "hwflow.export_tables"), tools=("torch", "brevitas", "onnx"),
     ),
-    *(stage for stage in STAGES if stage.name in ("lower", "verify")),
+    *(replace(stage, needs=("data", "export"),
+              options=(*stage.options, "data", "statistical_dont_cares"))
+      for stage in STAGES if stage.name == "lower"),
+    *(stage for stage in STAGES if stage.name == "verify"),
     Stage(
         "hls", tables.hls, needs=("data", "export", "lower"), options=("seed", "tiles", "require"),
         modules=("hwflow.emit.hls", "hwflow.verify"), folders=("hls",), tools=("hls4ml",),

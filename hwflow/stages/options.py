@@ -27,7 +27,8 @@ class BuildOptions:
     simulation. cache: where downloads are kept (None: the default of hwflow.data). inputs: an npz
     file with the vectors to verify a QONNX file with (None: seeded random ones). backend: whose
     hardware is made, one of BACKENDS. luts: how many a network of tables may take; then `config` is
-    None.
+    None. statistical_dont_cares: of such a network, contents that no training sample reads are
+    free.
     """
 
     model: str
@@ -45,6 +46,7 @@ class BuildOptions:
     inputs: Path | None = None
     backend: str = BACKENDS[0]
     luts: int | None = None
+    statistical_dont_cares: bool = False
 
     @property
     def name(self) -> str:
@@ -92,6 +94,7 @@ def options(
     inputs: Path | None = None,
     backend: str | None = None,
     luts: int | None = None,
+    statistical_dont_cares: bool = False,
 ) -> BuildOptions:
     """Checked options; ConfigError names the wrong one, the rule and the way out.
 
@@ -103,6 +106,9 @@ def options(
             f"--frames {frames} of --tiles {tiles}: give 1 <= frames <= tiles (default 2 of 8)"
         )
     check_seed(seed)
+    if statistical_dont_cares and model != "dtnn":
+        raise ConfigError("--statistical-dont-cares belongs to dtnn, whose training data decides; "
+                          f"leave it out for {model}")
     if backend is None:
         backend = "tables" if model == "dtnn" or chip.engine is None else BACKENDS[0]
     if backend not in BACKENDS:
@@ -163,6 +169,7 @@ def options(
     return BuildOptions(
         model, config, board, None, data, checkpoint.resolve() if checkpoint else None, seed,
         tiles, frames, require, allow_negative_slack, cache, backend=backend, luts=luts,
+        statistical_dont_cares=statistical_dont_cares,
     )
 
 

@@ -14,6 +14,7 @@ import hwflow
 from hwflow.build import Context, Outcome, Record, source_files
 from hwflow.plan import write_atomic
 from hwflow.report import schema
+from hwflow.stages import unseen
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.torch_half import read_json
 
@@ -130,6 +131,15 @@ def _accuracy(ctx: Context) -> schema.Accuracy:
         return schema.Accuracy(reason=why_not(ctx, "train"))
     names = schema.Accuracy.model_fields
     numbers = {key: value for key, value in found.items() if key in names}
+    smaller = unseen.said(ctx)
+    if smaller is not None:
+        numbers |= {
+            "metric": f"{found['metric']} with statistical don't-cares",
+            "value": smaller["value"],
+            "dataset": f"{found['dataset']}; {smaller['free']:,} of {smaller['addresses']:,} "
+            f"addresses of tables are free because none of {smaller['samples']:,} training samples "
+            f"goes there, {100 * smaller['exact']:.2f} % without",
+        }
     tool = None if found.get("value") is None else _versions("torch", "brevitas")
     return schema.Accuracy(**numbers, tool=tool)
 
