@@ -3,10 +3,11 @@
 //
 //   A5 5A  tag  length (2 bytes, low first)  payload  CRC-16 (2 bytes, low first; from the tag on)
 //
-// The payload goes out while it arrives; `done` then says with `status` what it was worth. Whatever is no request is skipped: the last five bytes are looked at after each
-// byte, so a start is found wherever it stands. A start with another length than BYTES is answered
+// The payload goes out while it arrives; `done` then says with `status` what it was worth. Whatever
+// is no request is skipped: the last five bytes are looked at after each byte, so a start is found
+// wherever it stands. A start with another length than BYTES is answered
 // at once and its payload is skipped. A request that stops in its middle ends after TIMEOUT cycles.
-// Latency: done 3 cycles after the last byte. Bytes may come every 8 cycles.
+// Latency: done 4 cycles after the last byte. Bytes may come every 8 cycles.
 `default_nettype none
 
 module uart_request #(
@@ -25,6 +26,7 @@ module uart_request #(
     output logic            byte_last,
     // what came
     output logic            done,
+    output logic            good,  // done, and status is OK
     output logic      [2:0] status,
     output logic      [7:0] tag
 );
@@ -38,6 +40,7 @@ module uart_request #(
 
   logic [39:0] window_q;  // the last five bytes, the oldest highest
   logic fresh_q;  // a byte has come into it
+  logic still_q;  // ... two cycles ago
   logic look_q;  // and has been looked at:
   logic start_q;  // a request starts with it ...
   logic fits_q;  // ... that has the right length
@@ -49,10 +52,11 @@ module uart_request #(
   logic high_q;
   logic payload;
   logic [IDLE_W-1:0] idle_q;  // cycles until the sender is given up, less one
-  logic verdict_q;  // the last byte has come
+  logic ended_q;  // the last byte has come
+  logic verdict_q;  // ... two cycles ago, and right_q is known
   logic low_right_q;
   logic high_right_q;
-  logic right;
+  logic right_q;
   // The code; the three bytes of the header are fed to it after the header has been recognised
   logic [23:0] fed_q;
   logic [1:0] feed_q;
@@ -61,7 +65,6 @@ module uart_request #(
   logic [15:0] crc_after;
 
   assign payload = taking_q && valid && !low_q && !high_q;
-  assign right = low_right_q && high_right_q;
   assign crc_data = feed_q != '0 ? fed_q[7:0] : data;
 
   uart_crc u_crc (
@@ -72,13 +75,14 @@ module uart_request #(
 
   // The bytes of a good request start no other one; those of a wrong one may, a byte may be missing
   always_ff @(posedge clk) begin
-    if (rst || broken || (verdict_q && right)) window_q <= '0;
+    if (rst || broken || (verdict_q && right_q)) window_q <= '0;
     else if (valid) window_q <= {window_q[31:0], data};
   end
 
   always_ff @(posedge clk) begin
     fresh_q <= valid && !rst;
-    look_q  <= fresh_q && !rst && !(verdict_q && right);
+    still_q <= fresh_q && !rst;
+    look_q  <= still_q && !rst && !(verdict_q && right_q);
     start_q <= window_q[39:24] == {uart_pkg::REQUEST_0, uart_pkg::REQUEST_1};
     fits_q  <= {window_q[7:0], window_q[15:8]} == 16'(BYTES);
     last_q  <= left_q == LEFT_W'(2);
@@ -99,15 +103,19 @@ module uart_request #(
   always_ff @(posedge clk) begin
     if (valid && low_q) low_right_q <= data == crc_q[7:0];
     if (valid) high_right_q <= data == crc_q[15:8];
+    right_q <= low_right_q && high_right_q;
   end
 
   always_ff @(posedge clk) begin
     done <= 1'b0;
-    verdict_q <= taking_q && valid && high_q;
+    good <= 1'b0;
+    ended_q <= taking_q && valid && high_q;
+    verdict_q <= ended_q;
     if (feed_q != '0) feed_q <= feed_q - 1'b1;
     if (rst) begin
       taking_q  <= 1'b0;
       feed_q    <= '0;
+      ended_q   <= 1'b0;
       verdict_q <= 1'b0;
     end else if (!taking_q) begin
       left_q <= LEFT_W'(BYTES + 1);
@@ -126,7 +134,8 @@ module uart_request #(
     end else if (verdict_q) begin
       taking_q <= 1'b0;
       done     <= 1'b1;
-      status   <= right ? uart_pkg::OK : uart_pkg::CODE;
+      good     <= right_q;
+      status   <= right_q ? uart_pkg::OK : uart_pkg::CODE;
     end else if (broken || idle_q[IDLE_W-1]) begin
       taking_q <= 1'b0;
       done     <= 1'b1;

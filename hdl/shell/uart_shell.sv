@@ -51,6 +51,7 @@ module uart_shell #(
   logic [7:0] byte_data;
   logic byte_last;
   logic done;
+  logic good;
   logic [2:0] status;
   logic [7:0] tag;
   logic accept;
@@ -100,6 +101,7 @@ module uart_shell #(
       .byte_data,
       .byte_last,
       .done,
+      .good,
       .status,
       .tag
   );
@@ -131,7 +133,7 @@ module uart_shell #(
       .tx
   );
 
-  assign accept = done && status == uart_pkg::OK && !lost_q;
+  assign accept = good && !lost_q;
   assign late   = m_axis_tvalid && !m_axis_tready;
   assign pass   = byte_valid && !busy_q && !lost_q && !late;
 
@@ -160,18 +162,19 @@ module uart_shell #(
   end
 
   // Its answer. tag_q is held until the answer has been taken: until then nothing is accepted.
-  assign s_axis_tready = busy_q && !reply_valid_q;
   assign beat = s_axis_tvalid && s_axis_tready;
 
   always_ff @(posedge clk) begin
     if (rst) begin
       busy_q <= 1'b0;
+      s_axis_tready <= 1'b0;
       beat_q <= '0;
       reply_valid_q <= 1'b0;
       shown <= '0;
     end else begin
       if (accept) begin
         busy_q <= 1'b1;
+        s_axis_tready <= 1'b1;
         tag_q  <= tag;
       end
       if (beat) begin
@@ -179,6 +182,7 @@ module uart_shell #(
         beat_q <= beat_q + 1'b1;
         if (beat_q == BEAT_W'(ANSWER - 1)) begin
           beat_q <= '0;
+          s_axis_tready <= 1'b0;
           reply_valid_q <= 1'b1;
         end
       end
@@ -210,7 +214,7 @@ module uart_shell #(
       wrong_valid_q <= 1'b0;
     end
     if (done && !accept && (!wrong_valid_q || wrong_taken)) begin
-      wrong_q <= status == uart_pkg::OK ? uart_pkg::BUSY : status;
+      wrong_q <= good ? uart_pkg::BUSY : status;
       wrong_tag_q <= tag;
     end
   end
