@@ -37,8 +37,10 @@ from hwflow.emit.tables.netlist import (
     Cell,
     Dual,
     Join,
+    Register,
     Table,
     alive,
+    makes,
     paired,
     reads,
 )
@@ -102,7 +104,8 @@ def same_as_graph(graph: Graph, options: Options, count: int = 400) -> None:
     pictures = images(count, graph)
     classes, scores = simulation.reference(graph, pictures)
     to = write.target(options.target)
-    made = lower(graph, to, options.table_levels, options.head_levels, options.carry and to.carry)
+    made = lower(graph, to, options.table_levels, options.head_levels, options.carry and to.carry,
+                 fan_out=options.fan_out)
     given = {n: (pictures[:, b // 8] >> b % 8 & 1).astype(bool) for n, b in made.inputs.items()}
     values = evaluate(made.cells, given, count)
     assert np.array_equal(number_of(values, made.class_bits), classes)
@@ -163,8 +166,48 @@ def test_random_networks_equal_the_graph(seed: int) -> None:
     target = list(write.TARGETS)[seed % 5] if seed % 2 else "xilinx"
     same_as_graph(
         graph, Options(target=target, table_levels=rng.randint(0, 2), head_levels=rng.randint(0, 3),
-                       carry=rng.random() < 0.8),
+                       carry=rng.random() < 0.8, fan_out=rng.choice([0, 0, 1, 3])),
     )  # fmt: skip
+
+
+def test_registers_have_few_readers() -> None:
+    """Tables read registers of the image; each has so many readers, and its twins hold the same."""
+    graph = network([Layer(40, 3), Layer(60, 3, I3)], shape=(4, 7), thresholds=[31, 128, 140],
+                    groups=3)  # fmt: skip
+    to = write.target("ecp5")
+    made = lower(graph, to, 1, 1, False, fan_out=2)
+    plain = lower(graph, to, 1, 1, False)
+    assert made.class_stage == plain.class_stage + 1
+    driven = {c.q: c for c in made.cells if isinstance(c, Register)}
+    joined = {c.out: c for c in made.cells if isinstance(c, Join)}
+    owner = {n: c for c in joined.values() for n in (c.zero, c.one)}
+    readers: dict[int, set[int]] = {}
+    for c in made.cells:
+        whole = c
+        while (out := makes(whole)[0]) in owner:
+            whole = owner[out]
+        for n in reads(c):
+            readers.setdefault(n, set()).add(makes(whole)[0])
+    assert max(len(readers.get(q, ())) for q in driven) == 2
+    assert not any(isinstance(c, Table) and made.inputs.keys() & set(c.inputs) for c in made.cells)
+    twins = [c for c in driven.values() if c.twin]
+    assert len(twins) > 40
+    for kind in (Table, Join, Dual):
+        assert sum(isinstance(c, kind) for c in made.cells) == sum(
+            isinstance(c, kind) for c in plain.cells
+        )
+    same_as_graph(graph, Options("ecp5", 1, 1, fan_out=2))
+
+
+def test_twins_stay_twins_in_synthesis(tmp_path: Path) -> None:
+    """Yosys makes equal registers one; those of emitted cores are all there."""
+    graph = network([Layer(40, 6)], shape=(4, 7), groups=4)
+    design = emit(graph, Options("ecp5", 1, 1, fan_out=2))
+    yosys(design.files, "synth_ecp5 -top tables_core\ntee -q -o stat.json stat -json\n", tmp_path)
+    found = json.loads((tmp_path / "stat.json").read_text())["design"]["num_cells_by_type"]
+    registers = sum(part.registers for part in design.parts.values())
+    assert found["TRELLIS_FF"] == registers + design.latency  # and those that say it is valid
+    assert design.parts["image"].registers > 28  # more than the bits that are read
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 15, 16, 29, 31, 44, 69])
@@ -387,6 +430,8 @@ def test_refusals() -> None:
         emit(network([Layer(10, 2)]), Options(target="vhdl"))
     with pytest.raises(ConfigError, match="below 0"):
         emit(network([Layer(10, 2)]), Options(table_levels=-1))
+    with pytest.raises(ConfigError, match="readers of a register are below 0"):
+        emit(network([Layer(10, 2)]), Options(fan_out=-1))
 
 
 def test_nothing_follows_an_argmax() -> None:

@@ -32,14 +32,15 @@ class Options:
 
     target: xilinx, ecp5, ice40, gowin or portable. table_levels: levels of tables between
     registers, 0 for none. head_levels: the same for sums and argmax. carry: sums may use the carry
-    chains of the target. input_register: the image goes through registers before the first table.
+    chains of the target. fan_out: the image goes through registers before the first table, and no
+    register is read by more than so many functions; there are as many twins as that takes. 0: none.
     """
 
     target: str = "xilinx"
     table_levels: int = 1
     head_levels: int = 2
     carry: bool = True
-    input_register: bool = False
+    fan_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def checked(options: Options) -> write.Target:
     """The target of options; ConfigError when they are none."""
     if min(options.table_levels, options.head_levels) < 0:
         raise ConfigError("levels between registers are below 0: give 0 for no registers, or more")
+    if options.fan_out < 0:
+        raise ConfigError("the readers of a register are below 0: give 0 for any number, or more")
     return write.target(options.target)
 
 
@@ -173,7 +176,7 @@ def _lowered(graph: Graph, options: Options) -> tuple[Lowered, write.Target]:
     to = checked(options)
     carry = options.carry and to.carry
     made = lower(graph, to, options.table_levels, options.head_levels, carry,
-                 registered=options.input_register)
+                 fan_out=options.fan_out)
     return made, to
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hwflow.emit.tables import heads
-from hwflow.emit.tables.netlist import Builder, Cell, alive, paired
+from hwflow.emit.tables.netlist import Builder, Cell, alive, paired, spread
 from hwflow.emit.tables.write import Target
 from hwflow.errors import GraphError
 from hwflow.ir import Graph, IntType, Node
@@ -62,6 +62,7 @@ class _Walk:
     carry: bool
     layers: int  # of tables so far
     encoders: int
+    registered: bool = False  # the bits of the input, before anything reads them
     values: dict[str, list[Bits]] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)  # of tensors made unsigned
     parts: list[str] = field(default_factory=list)
@@ -84,8 +85,12 @@ class _Walk:
             )
         source = graph.tensors[graph.inputs[0]]
         kind, size = int_type(source), int(np.prod(source.shape))
+        bits = [builder.input(bit) for bit in range(size * kind.bits)]
+        if self.registered:
+            self.part("image")
+            bits = [builder.register(bit) for bit in bits]
         self.values[source.name] = [
-            tuple(builder.input(e * kind.bits + b) for b in range(kind.bits)) for e in range(size)
+            tuple(bits[e * kind.bits : (e + 1) * kind.bits]) for e in range(size)
         ]
 
     def node(self, node: Node) -> None:
@@ -159,16 +164,18 @@ def lower_codes(
 
 def lower(
     graph: Graph, to: Target, table_levels: int, head_levels: int, carry: bool,
-    layers: int = 0, encoders: int = 0,
+    layers: int = 0, encoders: int = 0, fan_out: int = 0,
 ) -> Lowered:  # fmt: skip
     """The netlist of a network of tables.
 
     table_levels, head_levels: cells between registers in the tables and behind them, 0 for none.
+    fan_out: the bits of the input go through registers, each read by at most so many functions, as
+    are all others; 0: cells read the input itself.
     layers, encoders: how many are in front of the graph; parts are numbered from there.
     Raises GraphError naming the node that is not of such a network.
     """
     builder = Builder(to.fabric)
-    walk = _Walk(builder, graph, table_levels, head_levels, carry, layers, encoders)
+    walk = _Walk(builder, graph, table_levels, head_levels, carry, layers, encoders, fan_out > 0)
     walk.source()
     for node in graph.nodes:
         walk.node(node)
@@ -191,6 +198,8 @@ def lower(
     cells = alive(builder.cells, nets)
     if to.fabric.dual:
         cells = paired(cells, builder.stage)
+    if fan_out:
+        cells = spread(cells, fan_out, len(builder.stage))
     return Lowered(
         tuple(cells), builder.inputs, found, tuple(scores), offset, stage, score_stage,
         tuple(walk.parts),

@@ -8,8 +8,8 @@ Equal functions of equal signals are one cell, complemented ones, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,11 +79,12 @@ class Carry:
 
 @dataclass(frozen=True)
 class Register:
-    """A flip-flop that moves on when the core does."""
+    """A flip-flop that moves on when the core does. twin: others hold the same on purpose."""
 
     part: str
     d: int
     q: int
+    twin: bool = False
 
 
 Cell = Table | Dual | Join | Carry | Register
@@ -342,6 +343,58 @@ def alive(cells: Sequence[Cell], wanted: Iterable[int]) -> list[Cell]:
             kept.append(cell)
             needed.update(reads(cell))
     return kept[::-1]
+
+
+def spread(cells: Sequence[Cell], most: int, first: int) -> list[Cell]:
+    """Registers that are read by more than `most` functions become several, each for the next
+    `most` of them; cells in order.
+
+    A function is a table with what is joined to it. New nets are numbered from `first`.
+    """
+    function: dict[int, int] = {}  # net -> the one that it is a piece of
+    for cell in reversed(cells):
+        if isinstance(cell, Join):
+            whole = function.get(cell.out, cell.out)
+            function[cell.zero] = function[cell.one] = whole
+    readers: dict[int, dict[int, None]] = {}  # of each net, the last one first
+    instead: dict[tuple[int, int], int] = {}  # what a function reads in place of a net
+    twins: dict[int, list[int]] = {}
+    for cell in reversed(cells):
+        by = [_function(cell, function)]
+        if isinstance(cell, Register):
+            order = list(readers.get(cell.q, {}))[::-1]
+            for start in range(most, len(order), most):
+                by.append(first)
+                instead |= {(reader, cell.q): first for reader in order[start : start + most]}
+                first += 1
+            twins[cell.q] = by
+        for source in reads(cell):
+            readers.setdefault(source, {}).update(dict.fromkeys(reversed(by)))
+    out: list[Cell] = []
+    for cell in cells:
+        reader = _function(cell, function)
+
+        def net(n: int, reader: int = reader) -> int:
+            return instead.get((reader, n), n)
+
+        if isinstance(cell, Table | Dual):
+            out.append(replace(cell, inputs=tuple(net(n) for n in cell.inputs)))
+        elif isinstance(cell, Join):
+            out.append(replace(cell, pick=net(cell.pick)))
+        elif isinstance(cell, Carry):
+            out.append(replace(cell, carry_in=net(cell.carry_in),
+                               select=tuple(net(n) for n in cell.select),
+                               data=tuple(net(n) for n in cell.data)))  # fmt: skip
+        else:
+            qs = twins[cell.q]
+            out += [Register(cell.part, net(cell.d, q), q, len(qs) > 1) for q in qs]
+    return out
+
+
+def _function(cell: Cell, function: Mapping[int, int]) -> int:
+    """The function that a cell is a piece of, by the net that it drives."""
+    net = makes(cell)[0]
+    return function.get(net, net)
 
 
 def levels(cells: Sequence[Cell]) -> dict[int, int]:

@@ -164,7 +164,7 @@ def part_module(
         return place.get(net, f"n{net}")
 
     own = [n for c in cells for n in makes(c) if n not in place]
-    lines, moves = [], []
+    lines, moves, twins = [], [], []
     spare = 0
 
     def unused() -> str:
@@ -181,6 +181,8 @@ def part_module(
             lines.append(_join(cell, name, to))
         elif isinstance(cell, Carry):
             lines.append(_carry(cell, name, unused))
+        elif cell.twin:
+            twins.append(f"      {name(cell.q)} <= {name(cell.d)};")
         elif cell.d in registers and to.register:
             lines.append(to.register(cell, name))
         else:
@@ -201,10 +203,11 @@ def part_module(
             "  /* verilator lint_on UNUSEDSIGNAL */",
         ]
     text += [f"  {line}" for line in lines]
-    if moves:
-        text += ["  always_ff @(posedge clk) begin", "    if (en) begin"]
-        text += moves
-        text += ["    end", "  end"]
+    # twins would be one again after synthesis
+    for head, block in (([], moves), (["  (* keep *)"], twins)):
+        if block:
+            text += [*head, "  always_ff @(posedge clk) begin", "    if (en) begin"]
+            text += [*block, "    end", "  end"]
     return "\n".join([*text, "endmodule", ""])
 
 
