@@ -178,7 +178,8 @@ class NextPnr(_Strict):
     """The chip as nextpnr is told it.
 
     goal_mhz: the clock the router works for, whatever the board's is. package and speed: ECP5,
-    iCE40 (package only). chip: Gowin, the name of its database.
+    iCE40 (package only). chip: Gowin, the name of its database. timing_weight: how much the placer
+    minds slow paths beside long wires, nextpnr's own choice if None.
     """
 
     device: str
@@ -186,6 +187,7 @@ class NextPnr(_Strict):
     speed: str | None = None
     chip: str | None = None
     goal_mhz: PositiveFloat
+    timing_weight: PositiveInt | None = None
 
 
 class Uart(_Strict):
@@ -196,6 +198,15 @@ class Uart(_Strict):
     def cycles_per_bit(self, mhz: float) -> int:
         """Cycles of a clock to one bit, rounded."""
         return round(mhz * 1e6 / self.baud)
+
+
+class Tables(_Strict):
+    """How the core of a network of tables is pipelined; hwflow.emit.tables.Options says what the
+    numbers mean."""
+
+    table_levels: int = Field(default=1, ge=0)
+    head_levels: int = Field(default=2, ge=0)
+    fan_out: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -241,6 +252,7 @@ class Board(_Strict):
     clock: Clock
     memory: Memory | None = None
     engine: EngineSize | None = None
+    tables: Tables = Tables()
     ps7: dict[str, int | float | str] = Field(default_factory=dict)
     oscillator_mhz: PositiveFloat | None = None
     pins: Pins | None = None

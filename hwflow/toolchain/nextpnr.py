@@ -90,6 +90,8 @@ def plan(
     route = [kind.program, *_device(family, chip), "--json", "netlist.json",
              "--report", "report.json", "--freq", f"{chip.goal_mhz:g}", "--seed", str(seed),
              "--timing-allow-fail", *(["--router", router] if router else [])]
+    if chip.timing_weight is not None:
+        route += ["--placer-heap-timingweight", str(chip.timing_weight)]
     pack: tuple[str, ...] = ()
     bitstream = f"{name}.{kind.suffix}"
     if constraints is None:
