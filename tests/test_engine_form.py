@@ -199,6 +199,30 @@ def test_scores_beyond_a_byte_are_digits() -> None:
         on_model(form, random_images(graph, 16, reach), reach)
 
 
+@pytest.mark.parametrize(
+    ("channels", "sides", "reach", "bits"),
+    [(4053, 1, 7, 4), (6000, 1, 7, 4), (9000, 1, 3, 4), (520, 3, 7, 4), (4600, 1, -7, 8)],
+)
+def test_long_sums_are_made_of_parts(channels: int, sides: int, reach: int, bits: int) -> None:
+    """More taps than the weight words of a tile; the parts are digits that are added up."""
+    b = GraphBuilder("long")
+    x = b.input("image", (channels, sides, sides), IntType(bits, False))
+    rng = np.random.default_rng(channels)
+    weight = rng.integers(-abs(reach), abs(reach) + 1, (30, channels, sides, sides))
+    if reach < 0:  # all as large as they can be
+        weight = np.where(weight < 0, reach, -reach)
+    attrs = Conv2dAttrs((sides, sides), (1, 1), (0,) * 4, (1, 1), 1, 0, 4, 28, 0, 255, U8)
+    shift = 2 * bits - 3
+    held = consts(weight, bias=128 << shift, shift=shift)
+    graph = b.build([b.add("y", "conv2d", [x], attrs, held)])
+    form = engine_form(graph)
+    assert len(form.graph.nodes) >= 5
+    images = random_images(graph, 16, 1)
+    on_model(form, images, 2)
+    values = [interp.run(graph, {"image": image})["y"] for image in images]
+    assert len(np.unique(values)) > 30
+
+
 def test_multipliers_and_many_levels() -> None:
     b = GraphBuilder("levels")
     x = b.input("image", (90, 1, 1), IntType(8, False))

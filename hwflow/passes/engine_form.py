@@ -11,7 +11,7 @@ it names: every layer is a `gather_pw`. Its arithmetic is made of what the engin
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from hwflow.errors import GraphError
 from hwflow.ir import Graph, GraphBuilder, Node
 from hwflow.ops import OPS
 from hwflow.ops.types import int_type
-from hwflow.passes.engine_layers import Layer, Words
+from hwflow.passes.engine_layers import MOST_TAPS, Layer, Words
 from hwflow.passes.engine_pool import greatest
 from hwflow.passes.engine_values import (
     FaultError,
@@ -40,6 +40,9 @@ POOLS = ("maxpool", "maxpool2d")
 PLACED = (*LINEAR, *POOLS, "residual", "threshold")  # nodes that compute
 NATIVE = ("conv", "pw", "dw", "maxpool", "slice", "concat", "shuffle", "upsample")
 DETECTOR = ("deform_dw", "peaks")
+# Taps of a part of a sum: with weights of 4 bits and bytes it has 22 bits, three digits, and weight
+# words are left for taking these off it.
+PART_TAPS = MOST_TAPS // 4
 
 
 @dataclass(frozen=True)
@@ -256,13 +259,38 @@ class _Rewrite:
         if node.op == "residual":
             parts = [each(v, c) for v, c in zip(inputs, node.attrs.coef, strict=True)]
         else:
-            parts = [(inputs[0], Window.of(self.graph, node))]
+            parts = self.narrow(node, inputs[0])
         sums = summed(parts, (tensor.shape[1], tensor.shape[2]))
         mul, bias, shift = (self.graph.const(node, r).astype(np.int64)
                             for r in ("mul", "bias", "shift"))  # fmt: skip
         out = int_type(tensor)
         lo, hi = getattr(node.attrs, "lo", out.lo), getattr(node.attrs, "hi", out.hi)
         return Layer(node.output, sums, mul, bias, shift, lo, hi, self.phases[node.output])
+
+    def narrow(self, node: Node, x: Values) -> list[tuple[Values, Window]]:
+        """What a convolution sums: its input, or the sums of some channels each where the taps of
+        all are more than a tile of the engine holds."""
+        window = Window.of(self.graph, node)
+        outputs, channels, height, width = window.weight.shape
+        taps = len(x.at) * channels * height * width
+        if taps <= MOST_TAPS or window.groups > 1:
+            return [(x, window)]
+        _, *sides = self.graph.tensors[node.output].shape
+        one = np.ones(outputs, np.int64)
+        parts = []
+        count = min(channels, -(-taps // PART_TAPS))
+        for number, some in enumerate(np.array_split(np.arange(channels), count)):
+            held = Values(x.at[:, some], x.factor[:, some], x.offset[some], x.low[some],
+                          x.high[some])  # fmt: skip
+            sums = summed(
+                [(held, replace(window, weight=window.weight[:, some]))], (sides[0], sides[1])
+            )
+            part = Layer(
+                f"{node.output}.part{number}", sums, one, 0 * one, 0 * one, int(sums.low.min()),
+                int(sums.high.max()), self.phases[node.output],
+            )
+            parts.append(each(self.words.emit(part)))
+        return parts
 
     def threshold(self, node: Node) -> None:
         """Thresholds behind a sum, or on values by themselves."""
