@@ -102,6 +102,14 @@ def train(
         int | None, typer.Option(help="Thresholds of a pixel; 1 is its top bit, a wire.",
                                  rich_help_panel=TABLES)
     ] = None,
+    precision: Annotated[
+        int | None, typer.Option(help="Upper bits of a pixel that thresholds look at.",
+                                 rich_help_panel=TABLES)
+    ] = None,
+    learn_thresholds: Annotated[
+        bool, typer.Option("--learn-thresholds", help="Train the thresholds, too; by torch.",
+                           rich_help_panel=TABLES)
+    ] = False,
     sweeps: Annotated[
         int | None, typer.Option(help="Sweeps of coordinate descent.", rich_help_panel=TABLES)
     ] = None,
@@ -112,11 +120,23 @@ def train(
         float, typer.Option(help="Share of the samples held back.", rich_help_panel=TABLES)
     ] = 0.0,
     distil: Annotated[
-        float, typer.Option(help="Weight of a float teacher.", rich_help_panel=TABLES)
-    ] = 0.0,
+        float | None, typer.Option(help="Weight of float teachers in the targets, 0 to 1; 1 for "
+                                   "rows of a table.", rich_help_panel=TABLES)
+    ] = None,
+    teachers: Annotated[
+        int | None, typer.Option(help="How many teachers.", rich_help_panel=TABLES)
+    ] = None,
+    teacher_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of each.", rich_help_panel=TABLES)
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="On each element, as a share of its spread.",
+                                   rich_help_panel=TABLES)
+    ] = None,
     lut_weight: Annotated[
-        float, typer.Option(help="Loss that a LUT must save.", rich_help_panel=TABLES)
-    ] = 0.0,
+        float | None, typer.Option(help="Loss that a LUT of a comparison must save.",
+                                   rich_help_panel=TABLES)
+    ] = None,
 ) -> None:  # fmt: skip
     """Train a detector (float, then quantisation-aware) or a network of tables; resumable."""
     from hwflow.stages.options import options
@@ -129,11 +149,16 @@ def train(
             "node": node, "wiring": wiring, "head": head, "inputs": inputs,
             "widths": _numbers("--widths", widths), "bits": _numbers("--bits", bits),
         }
-        given = {"sweeps": sweeps, "epochs": epochs, "threads": threads}
+        given = {
+            "sweeps": sweeps, "epochs": epochs, "threads": threads, "distil": distil,
+            "teachers": teachers, "teacher_epochs": teacher_epochs, "noise": noise,
+            "lut_weight": lut_weight, "learn_thresholds": learn_thresholds or None,
+            "method": "gradient" if learn_thresholds else None,
+        }
         _tables(
             chosen, out, {k: v for k, v in shape.items() if v is not None}, levels,
-            {**{k: v for k, v in given.items() if v is not None}, "validation": validation,
-             "distil": distil, "lut_weight": lut_weight},
+            8 if learn_thresholds and precision is None else precision,
+            {**{k: v for k, v in given.items() if v is not None}, "validation": validation},
         )
         return
     _detector(chosen, out, {
@@ -166,7 +191,7 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
 
 def _tables(
     chosen: BuildOptions, out: Path | None, shape: dict[str, Any], levels: int | None,
-    given: dict[str, Any],
+    precision: int | None, given: dict[str, Any],
 ) -> None:
     import dataclasses
 
@@ -179,7 +204,9 @@ def _tables(
     cache = chosen.cache or default_cache()
     parts = {split: samples.load(chosen.data, split, cache) for split in ("train", "test")}
     training, test = parts["train"], parts["test"]
-    cfg = size_of(chosen, training.shape, len(training.classes), levels)
+    held = round(len(training) * min(1.0, max(0.0, given["validation"])))
+    kept = training.images[: max(1, len(training) - held)]
+    cfg = size_of(chosen, training.shape, len(training.classes), levels, precision, kept)
     if "widths" in shape:
         cfg = dataclasses.replace(cfg, name="own", bits=(), luts=None)
     if shape.keys() & {"widths", "bits", "inputs"} or shape["node"] != "lookup":

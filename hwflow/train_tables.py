@@ -60,8 +60,8 @@ class TableTraining:
     nats a sample. validation: share of the samples, the last ones, that are not trained
     with but measured at the end. distil: weight of a float teacher's classes in the targets,
     teachers: of so many the mean, teacher_epochs: of training each. method: "descent" where
-    `binary` allows it, or "gradient": torch in any case, with wiring by prune and regrow. threads
-    of torch.
+    `binary` allows it, or "gradient": torch in any case, with wiring by prune and regrow;
+    learn_thresholds: with this method alone. threads of torch.
     """
 
     seed: int = 0
@@ -86,6 +86,7 @@ class TableTraining:
     teachers: int = 1
     teacher_epochs: int = 4
     method: str = "descent"
+    learn_thresholds: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -167,6 +168,10 @@ def train(
     """
     options = options or TableTraining()
     _check_samples(cfg, images, labels)
+    by_torch = not cfg.convs and (options.method == "gradient" or not binary(cfg))
+    if options.learn_thresholds and (not by_torch or cfg.precision != 8):
+        raise ConfigError("thresholds of whole pixels are learned by the method 'gradient', without"
+                          " convolutions; choose it, or keep the thresholds as they are found")
     held = round(len(images) * options.validation)
     kept = len(images) - held
     if kept < descent.BLOCK:
@@ -187,7 +192,7 @@ def train(
     else:
         from hwflow.training_tables import gradient
 
-        net = gradient.train(cfg, images[:kept], labels[:kept], thresholds, cache, options,
+        net = gradient.train(cfg, images[:kept], labels[:kept], thresholds, out, cache, options,
                              progress)  # fmt: skip
     seconds = time.monotonic() - start
     seen = min(kept, 10_000)
@@ -200,6 +205,8 @@ def train(
     }
     dtnn.save_checkpoint(net, out / CHECKPOINT, meta)
     (out / RESUME).unlink(missing_ok=True)
+    if options.learn_thresholds:
+        thresholds = net.thresholds
     return TrainResult(out / CHECKPOINT, net, train_accuracy, found, dtnn.cost(cfg, thresholds),
                        seconds)
 
@@ -319,9 +326,11 @@ class Copies:
             low, high = np.quantile(self.images, MIDDLE, axis=0)
             self.noise = (options.noise * (high - low)).astype(np.float32)
 
-    def draw(self, step: int, times: float) -> tuple[np.ndarray, np.ndarray]:
-        """Bits uint8 (P, n), those that are worth it, and targets float32 (classes, n), shuffled;
-        n is a multiple of BLOCK."""
+    def draw(
+        self, step: int, times: float, whole: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bits uint8 (P, n), those that are worth it, or whole elements of the images (F, n), and
+        targets float32 (classes, n), shuffled; n is a multiple of BLOCK."""
         rng = np.random.default_rng([self.options.seed, COPY, step])
         count = len(self.images)
         order = np.concatenate([rng.permutation(count) for _ in range(math.ceil(times))])
@@ -336,9 +345,12 @@ class Copies:
             moved = picked + self.noise * rng.standard_normal(picked.shape, np.float32)
             picked = np.clip(np.rint(moved), 0, 255).astype(np.uint8)
         flat = picked.reshape(len(order), -1)
-        bits = np.concatenate([np.ascontiguousarray((flat >= row).T) for row in self.thresholds.T])
-        if self.worth is not None:
-            bits = bits[self.worth]
+        if whole:
+            bits = np.ascontiguousarray(flat.T)
+        else:
+            bits = np.concatenate([np.ascontiguousarray((flat >= row).T)
+                                   for row in self.thresholds.T])  # fmt: skip
+            bits = bits if self.worth is None else bits[self.worth]
         q: np.ndarray = np.zeros((self.classes, len(order)), np.float32)
         q[self.labels[order], np.arange(len(order))] = 1
         if self.teacher is not None:
@@ -457,7 +469,7 @@ def save_state(out: Path, identity: str, done: int, arrays: Mapping[str, np.ndar
     from safetensors.numpy import save_file
 
     made = out / f".{RESUME}"
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, made,
+    save_file({name: np.array(array, order="C") for name, array in arrays.items()}, made,
               metadata={"identity": identity, "done": str(done)})  # fmt: skip
     made.replace(out / RESUME)
 

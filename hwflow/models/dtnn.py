@@ -212,10 +212,10 @@ def _comparators(cfg: DtnnConfig, thresholds: np.ndarray | None) -> Encoder:
     """Of the thresholds of each feature, or of each channel in front of convolutions."""
     from hwflow.emit.tables import cost as formula
 
-    if cfg.levels == 1:
-        return formula.Encoder()
     if thresholds is not None:
         return formula.encoder(thresholds)
+    if cfg.levels == 1:
+        return formula.Encoder()
     apart = cfg.shape[0] if cfg.convs else cfg.features
     return formula.encoder_of(apart, cfg.levels, cfg.precision)
 

@@ -3,24 +3,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hwflow.models.dtnn import DtnnConfig
     from hwflow.stages.options import BuildOptions
 
-TABULAR_LEVELS = 7  # thresholds of a feature; a pixel has one, its top bit
+# Thresholds of a feature, and upper bits of it that they look at; a pixel has one, its top bit.
+TABULAR_LEVELS, TABULAR_PRECISION = 7, 6
 
 
 def size_of(
-    chosen: BuildOptions, shape: tuple[int, int, int], classes: int, levels: int | None = None
-) -> DtnnConfig:
-    """The configuration for samples of a shape. levels: thresholds an element (None: as usual)."""
+    chosen: BuildOptions, shape: tuple[int, int, int], classes: int, levels: int | None = None,
+    precision: int | None = None, images: np.ndarray | None = None,
+) -> DtnnConfig:  # fmt: skip
+    """The configuration for samples of a shape. levels: thresholds an element, precision: upper
+    bits of it that they look at (None: as usual). images: those it will be trained with, uint8
+    (N, C, H, W), whose thresholds tell what a budget holds."""
     from hwflow.models import dtnn
 
-    if levels is None and shape[1:] == (1, 1):
-        levels = TABULAR_LEVELS
-    if chosen.luts is not None:
-        return dtnn.sized(chosen.luts, shape, classes, levels or 1)
-    assert chosen.config is not None  # or there is a budget
-    return dtnn.config(chosen.config, shape, classes, levels)
+    if shape[1:] == (1, 1):
+        levels, precision = levels or TABULAR_LEVELS, precision or TABULAR_PRECISION
+    if chosen.luts is None:
+        assert chosen.config is not None  # or there is a budget
+        made = dtnn.config(chosen.config, shape, classes, levels)
+        if made.luts is None:  # a budget is what a preset of one layer is, too
+            return dataclasses.replace(made, precision=precision or 8)
+        return _within(made.luts, made, precision, images)
+    first = dtnn.DtnnConfig("first", (classes,), shape, classes, levels or 1)
+    return _within(chosen.luts, first, precision, images)
+
+
+def _within(
+    luts: int, cfg: DtnnConfig, precision: int | None, images: np.ndarray | None
+) -> DtnnConfig:
+    from hwflow import train_tables
+    from hwflow.models import dtnn
+
+    cfg = dataclasses.replace(cfg, precision=precision or 8)
+    if images is not None:
+        made = train_tables.sized(luts, cfg, images)
+    else:
+        made = dtnn.sized(luts, cfg.shape, cfg.classes, cfg.levels, cfg.precision)
+    return made if cfg.luts is None else dataclasses.replace(made, name=cfg.name)

@@ -129,7 +129,7 @@ def _train(ctx: Context, provenance: Mapping[str, Any]) -> Path:
     options: BuildOptions = ctx.options
     cache = options.cache or default_cache()
     data = samples.load(options.data, "train", cache)
-    cfg = size_of(options, data.shape, len(data.classes))
+    cfg = size_of(options, data.shape, len(data.classes), images=data.images)
     chosen = training.recipe(cfg, {"seed": options.seed})
     folder = ctx.cache / f"train-{options.name}-{options.data.replace('/', '_')}-{options.seed}"
 

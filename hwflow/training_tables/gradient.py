@@ -8,6 +8,7 @@ first two thirds of the epochs.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwflow.errors import ConfigError
+from hwflow.errors import ConfigError, DataError
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables
 from hwflow.models.tables import (
     AffineNode,
@@ -42,15 +43,19 @@ REGROWN = 0.3  # share of the pins wired anew at first
 REGROW_UNTIL = 2 / 3
 REGROW_SAMPLES = 1024
 REGROWS_AN_EPOCH = 2
+THRESHOLD_RATE = 64.0  # thresholds are in pixels
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def build(
-    cfg: DtnnConfig, thresholds: np.ndarray, seed: int, allowed: np.ndarray | None = None
-) -> TableNetwork:
-    """An untrained network with random wires; allowed: uint8 (nodes, bits) of the first layer."""
+    cfg: DtnnConfig, thresholds: np.ndarray, seed: int, allowed: np.ndarray | None = None,
+    learn: bool = False,
+) -> TableNetwork:  # fmt: skip
+    """An untrained network with random wires; allowed: uint8 (nodes, bits) of the first layer.
+    learn: its thresholds are trained."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder = Thresholds(torch.from_numpy(thresholds).float(), thermometer=True)
+    encoder = Thresholds(torch.from_numpy(thresholds).float(), thermometer=True, learn=learn)
     layers: list[nn.Module] = []
     channels, code = thresholds.size, Code(1)
     for count, bits in zip(cfg.widths, cfg.bits, strict=True):
@@ -85,27 +90,29 @@ def _node(
 
 
 def train(
-    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, cache: Path,
-    options: TableTraining, progress: ProgressCallback | None,
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, out: Path,
+    cache: Path, options: TableTraining, progress: ProgressCallback | None,
 ) -> Tables:  # fmt: skip
-    """Train options.epochs epochs and enumerate the nodes."""
-    model = train_network(cfg, images, labels, thresholds, cache, options, progress)
+    """Train options.epochs epochs and enumerate the nodes; goes on with what is left in `out`."""
+    model = train_network(cfg, images, labels, thresholds, cache, options, progress, out)
     return enumerate_tables(model, cfg)
 
 
 def train_network(
     cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, cache: Path,
-    options: TableTraining, progress: ProgressCallback | None = None,
+    options: TableTraining, progress: ProgressCallback | None = None, out: Path | None = None,
 ) -> TableNetwork:  # fmt: skip
-    """The same, but the torch modules, in evaluation mode."""
-    from hwflow.train_tables import Copies, Progress, patches
+    """The same, but the torch modules, in evaluation mode. out: None keeps nothing to go on with.
+    """
+    from hwflow.train_tables import Copies, Progress, identity_of, patches
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     allowed = None
     if cfg.wiring == "patches":
         allowed = patches(cfg.shape, cfg.levels, cfg.widths[0], options.seed)
-    model = build(cfg, thresholds, options.seed, allowed).train()
+    learn = options.learn_thresholds
+    model = build(cfg, thresholds, options.seed, allowed, learn).train()
     guide = teacher(images, labels, cfg.classes, options) if options.distil else None
     kernels = load_kernels(cache)
     copies = Copies(kernels, images, labels, cfg.classes, thresholds, options, guide)
@@ -120,11 +127,19 @@ def train_network(
          "lr": options.rate * (node.code.hi if isinstance(node, LookupNode) else 1)}
         for node in map(_node_of, _layers(model))
     ]  # fmt: skip
+    if learn:
+        groups.append({"params": list(model.encoder.parameters()),
+                       "lr": options.rate * THRESHOLD_RATE})  # fmt: skip
     optimiser = torch.optim.Adam(groups, betas=options.betas)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, options.epochs))
+    rates = [float(group["lr"]) for group in optimiser.param_groups]
+    identity = identity_of(cfg, options, images, labels, kernels.name)
+    done = 0 if out is None else _resume(out, identity, model, optimiser)
     start = time.monotonic()
-    for epoch in range(options.epochs):
-        columns, targets = copies.draw(epoch, 1)
+    for epoch in range(done, options.epochs):
+        cosine = 0.5 + 0.5 * math.cos(math.pi * epoch / options.epochs)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * cosine
+        columns, targets = copies.draw(epoch, 1, whole=learn)
         x, q = torch.from_numpy(columns), torch.from_numpy(targets)
         batch = min(options.batch, x.shape[1])
         steps = x.shape[1] // batch
@@ -134,19 +149,78 @@ def train_network(
         for step in range(steps):
             if share and step % max(1, steps // REGROWS_AN_EPOCH) == 0:
                 few = slice(step * batch, step * batch + REGROW_SAMPLES)
-                moved += _regrow(model, x[:, few].T.float(), q[:, few].T, temperature, share,
-                                 allowed)  # fmt: skip
+                moved += _regrow(model, _bits(model, x[:, few]).detach(), q[:, few].T, temperature,
+                                 share, allowed)  # fmt: skip
             at = slice(step * batch, (step + 1) * batch)
             optimiser.zero_grad()
-            loss = _loss(model, x[:, at].T.float(), q[:, at].T, temperature)
+            loss = _loss(model, _bits(model, x[:, at]), q[:, at].T, temperature)
             loss.backward()
             optimiser.step()
             total += float(loss.detach())
-        schedule.step()
+        if out is not None:
+            _save(out, identity, epoch + 1, model, optimiser)
         if progress is not None:
             seconds = time.monotonic() - start
             progress(Progress("epoch", epoch + 1, options.epochs, total / steps, moved, seconds))
     return model.eval()
+
+
+def _bits(model: TableNetwork, columns: Tensor) -> Tensor:
+    """What the layers read, float (B, P), of columns uint8: the encoder's bits (P, B), or the
+    elements of the images (F, B) for thresholds that are trained."""
+    x = columns.T.float()
+    if not any(p.requires_grad for p in model.encoder.parameters()):
+        return x
+    bits: Tensor = model.encoder(x / 256)
+    return bits
+
+
+def _state(model: TableNetwork, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything that training changes, by name."""
+    found = {f"model.{name}": value for name, value in model.state_dict().items()}
+    number = 0
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            kept = optimiser.state.get(parameter) or {
+                "step": torch.zeros(()), "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            found |= {f"{name}.{number}": kept[name] for name in MOMENTS}
+            number += 1
+    return found
+
+
+def _save(
+    out: Path, identity: str, done: int, model: TableNetwork, optimiser: torch.optim.Optimizer
+) -> None:
+    from hwflow.train_tables import save_state
+
+    arrays = {name: value.detach().numpy() for name, value in _state(model, optimiser).items()}
+    save_state(out, identity, done, arrays)
+
+
+def _resume(
+    out: Path, identity: str, model: TableNetwork, optimiser: torch.optim.Optimizer
+) -> int:
+    """Take up what `_save` left of the same run: epochs done."""
+    from hwflow.train_tables import RESUME, load_state
+
+    wanted = _state(model, optimiser)
+    found = load_state(out, identity, list(wanted))
+    if found is None:
+        return 0
+    done, arrays = found
+    if any(arrays[name].shape != tuple(value.shape) for name, value in wanted.items()):
+        raise DataError(f"{out / RESUME}: is damaged; delete it")
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    model.load_state_dict({name.removeprefix("model."): value for name, value in tensors.items()
+                           if name.startswith("model.")})  # fmt: skip
+    number = 0
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            optimiser.state[parameter] = {name: tensors[f"{name}.{number}"] for name in MOMENTS}
+            number += 1
+    return done
 
 
 def _loss(model: TableNetwork, bits: Tensor, q: Tensor, temperature: float) -> Tensor:
