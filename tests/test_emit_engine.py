@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwflow import interp
+from hwflow import driver, interp
 from hwflow.emit import engine, isa
 from hwflow.errors import GraphError, ResourceError, VerifyError
 from hwflow.ir import Graph, GraphBuilder, IntType
@@ -219,6 +219,21 @@ def scaled_deformables(between: bool) -> Graph:
         outs = [deform("d0", s0)]
         outs.append(deform("d1", scale("s1")))
     return b.build(outs)
+
+
+@pytest.mark.parametrize("channels", [9, 30])
+def test_the_layout_says_how_large_the_outputs_are(channels: int) -> None:
+    """A host keeps at least 1 MiB; 30 channels of 256 x 256 are more."""
+    b = GraphBuilder("large")
+    x = b.input("image", (1, 256, 256), IntType(8, False))
+    one = np.ones(channels, np.int64)
+    held = {"weight": np.full((channels, 1), 3, np.int8), "bias": 0 * one, "mul": one,
+            "shift": one.astype(np.int8)}
+    y = b.add("y", "pw", [x], PwAttrs(4, 12, IntType(8, False)), held)
+    program = engine.compile_graph(b.build([y]), engine.EngineParams(act_words=1 << 18))
+    assert program.output_bytes == channels * 65_536
+    layout = driver.Layout.of(program.layout())
+    assert layout.output_bytes == max(channels * 65_536, 1 << 20)
 
 
 def test_only_one_dilation_map_at_a_time() -> None:

@@ -2,11 +2,12 @@
 """From a graph to a program: the operations of all nodes, then their order in two queues."""
 
 import logging
+import math
 
 from hwflow.emit.engine.chains import OPCODES
 from hwflow.emit.engine.encode import Encoder
 from hwflow.emit.engine.order import arrange
-from hwflow.emit.engine.planes import VIEW_OPS, Memory, aliases, count_uses
+from hwflow.emit.engine.planes import VIEW_OPS, Memory, aliases, count_uses, stored_outputs
 from hwflow.emit.engine.program import EngineParams, Program
 from hwflow.emit.engine.schedule import MarkedError, Scheduler
 from hwflow.emit.engine.words import gather
@@ -52,10 +53,11 @@ def _program(
     heads = [key.removeprefix("output.") for key in graph.meta if key.startswith("output.")]
     scales = {head: float(graph.meta[f"scale.{head}"]) for head in heads}
     shape = graph.tensors[graph.inputs[0]].shape
+    stored = [graph.tensors[name].shape for name in stored_outputs(graph)]
     return Program(
         queues.array, queues.lanes, queues.steps, memory.peak,
         (shape[0], shape[1], shape[2]), classes, scales, queues.digest,
-        16 * scratch_words, queues.cycles,
+        16 * scratch_words, sum(map(math.prod, stored)), queues.cycles,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ PEAK_CYCLES = 3000  # what is counted, clearing, ties: about, by the photograph
 TRANSFER_CYCLES = 70  # until the first word of a LOAD or STORE moves
 RING_SLACK = 32  # words of the ring that a tile must leave free
 SMAP_WORDS = 1024  # words of the dilation map
+LEAST_OUTPUT_BYTES = 1 << 20  # that a host keeps for a program's outputs, candidates included
 ACC_BITS = 26  # accumulators of the array, as engine_pkg.sv
 
 
@@ -89,6 +90,7 @@ class Program:
     scales: Mapping[str, float]
     hash: str
     scratch_bytes: int  # of DDR, for maps that do not fit on chip
+    output_bytes: int  # of the maps that leave the engine
     model_cycles: int  # of a frame, by the cycle model
 
     @property
@@ -107,6 +109,7 @@ class Program:
             "stream_bytes": len(self.array_stream),
             "lane_bytes": len(self.lane_stream),
             "scratch_bytes": self.scratch_bytes,
+            "output_bytes": max(self.output_bytes, LEAST_OUTPUT_BYTES),
             "peak_act_words": self.peak_words,
             "model_cycles": self.model_cycles,
             "steps": [
