@@ -249,8 +249,10 @@ def test_a_network_of_ours_is_trained_once(tmp_path: Path) -> None:
     assert file.stat().st_mtime_ns == before
     np.testing.assert_array_equal(first.predicted, again.predicted)
     assert (first.predicted == small().test.labels).mean() > 0.75
-    with pytest.raises(ConfigError, match="either `luts` or `widths`"):
-        ours.build(small(), {"seed": 0, "luts": 60, "widths": (4,)}, place(tmp_path))
+    # what lies there of another size is no training of this one
+    larger = ours.build(small(), {**settings, "luts": 120}, place(tmp_path))
+    assert file.stat().st_mtime_ns != before and sum(larger.parts.values()) <= 120
+    assert sum(first.parts.values()) <= 60
 
 
 def test_a_shipped_network_of_another_shape_is_refused(tmp_path: Path) -> None:
