@@ -179,7 +179,8 @@ class NextPnr(_Strict):
 
     goal_mhz: the clock the router works for, whatever the board's is. package and speed: ECP5,
     iCE40 (package only). chip: Gowin, the name of its database. timing_weight: how much the placer
-    minds slow paths beside long wires, nextpnr's own choice if None.
+    minds slow paths beside long wires, nextpnr's own choice if None. timing_ripup: wires of paths
+    that miss goal_mhz are routed again.
     """
 
     device: str
@@ -188,6 +189,7 @@ class NextPnr(_Strict):
     chip: str | None = None
     goal_mhz: PositiveFloat
     timing_weight: PositiveInt | None = None
+    timing_ripup: bool = False
 
 
 class Uart(_Strict):

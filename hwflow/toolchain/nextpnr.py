@@ -92,6 +92,8 @@ def plan(
              "--timing-allow-fail", *(["--router", router] if router else [])]
     if chip.timing_weight is not None:
         route += ["--placer-heap-timingweight", str(chip.timing_weight)]
+    if chip.timing_ripup:
+        route.append("--tmg-ripup")
     pack: tuple[str, ...] = ()
     bitstream = f"{name}.{kind.suffix}"
     if constraints is None:
