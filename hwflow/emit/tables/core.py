@@ -62,7 +62,7 @@ class Design:
     `latency` clocks after its image, out_scores (`classes` unsigned numbers of `score_bits` bits,
     class 0 lowest, `score_offset` more than those of the graph) `score_latency` clocks.
     streaming: the core takes one position (`channels` elements) a clock, row-major; latencies are
-    from the last one, when no image follows. Then `parts` does not count line buffers and pools.
+    from the last one, when no image follows, and negative where no window takes the last rows.
     """
 
     top: str
