@@ -198,6 +198,14 @@ def test_what_nextpnr_refuses(
     assert re.search(message, str(found)), str(found)
 
 
+def test_a_core_larger_than_the_chip_is_refused() -> None:
+    board = boards.load("icebreaker")
+    openboards.check_fits(board, 5280)
+    with pytest.raises(ResourceError, match=r"not fit 1BitSquared iCEBreaker \(iCE40UP5K-SG48\): "
+                       r"the core of tables alone needs 5,281 lookup tables of 5,280; choose"):
+        openboards.check_fits(board, 5281)
+
+
 def test_a_wheel_that_is_missing() -> None:
     with pytest.raises(ToolError, match="package no-such-wheel is not installed; run `make setup`"):
         nextpnr._wheel(("x",), "no-such-wheel", "x.log", 1.0)

@@ -220,6 +220,7 @@ def rtl(ctx: Context) -> Outcome:
     """core/: the generated SystemVerilog; core.json: ports, latency, lookup tables of each part."""
     from hwflow.emit.tables import emit
     from hwflow.ir import Graph
+    from hwflow.toolchain import openboards
 
     options: BuildOptions = ctx.options
     board = boards.load(options.board)
@@ -227,6 +228,7 @@ def rtl(ctx: Context) -> Outcome:
         raise ConfigError(board.why_not)
     graph = Graph.load(graph_folders(ctx)["main"])
     design = emit(graph, core_options(board))
+    openboards.check_fits(board, design.luts)
     (ctx.work / "core").mkdir()
     for name, text in design.files.items():
         (ctx.work / "core" / name).write_text(text)

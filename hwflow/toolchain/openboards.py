@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hwflow import resources
 from hwflow.boards import NO_PLL, Board, Pin
-from hwflow.errors import ConfigError
+from hwflow.errors import ConfigError, ResourceError
 from hwflow.toolchain.render import render
 
 TOP = "board_top"
@@ -85,6 +85,18 @@ def pll(board: Board) -> Pll:
             return Pll(clock.pll, divider, feedback, clock.divider, chosen)
     raise ConfigError(f"{where}.mhz: {clock.pll} does not make {clock.mhz:g} MHz of "
                       f"{oscillator:g} MHz exactly; choose a ratio of small numbers")
+
+
+def check_fits(board: Board, luts: int) -> None:
+    """ResourceError if a core of so many lookup tables is more than the chip has; with the shell
+    and its wires less than all of them can be used."""
+    there = board.resources.lut
+    if luts > there:
+        raise ResourceError(
+            f"the design does not fit {board.title} ({board.part}): the core of tables alone needs "
+            f"{luts:,} lookup tables of {there:,}; choose a smaller network (--preset, --luts) or "
+            "a larger board"
+        )
 
 
 def wrap(
