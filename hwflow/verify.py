@@ -3,7 +3,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,15 +106,17 @@ def reals(graph: Graph, tensor: str, integers: np.ndarray) -> np.ndarray:
 
 
 def against_qonnx(
-    graph: Graph, onnx_path: Path, images: np.ndarray | Sequence[np.ndarray]
-) -> dict[str, int]:
+    graph: Graph, onnx_path: Path, images: np.ndarray | Sequence[np.ndarray],
+    begin: Callable[[int], None] | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Run a QONNX file in the qonnx executor and compare every tensor with a counterpart.
 
     images: integers (N, C, H, W) of the graph's input. A tensor computed before its upsampling is
     compared with its counterpart after it. A file with scales that are no powers of two is run in
     its exact form (hwflow.ingest.exact), as float sums of such scales depend on their order; then
-    "exact_sums" is 1. Returns {"images", "tensors", "mismatches" (0), "values", "exact_sums"};
-    VerifyError at the first difference, GraphError when the file does not fit the graph.
+    "exact_sums" is 1. begin: told the number of each image before it is run. Returns {"images",
+    "tensors", "mismatches" (0), "values", "exact_sums"}; VerifyError at the first difference,
+    GraphError when the file does not fit the graph.
     """
     if not len(images):
         raise VerifyError("no images to verify with; give at least one")
@@ -144,6 +146,8 @@ def against_qonnx(
         raise GraphError(f"{onnx_path}: {what}; this graph was lowered from another file")
     values = 0
     for number, image in enumerate(images):
+        if begin is not None:
+            begin(number)
         image = np.asarray(image)
         feed = {feed_name: reals(graph, source, image.astype(np.int64)).reshape(shape)}
         with _refusals(onnx_path):

@@ -114,15 +114,11 @@ def verify(ctx: Context) -> Outcome:
         before = folder.parent / "exact"
         graph = Graph.load(before if before.is_dir() else folder)
         batch = images(ctx, graph, ctx.options.tiles if name == "main" else SPEED_TILES)
-        totals = {"images": 0, "tensors": 0, "values": 0, "mismatches": 0, "exact_sums": 0}
-        for number, image in enumerate(batch, 1):
-            ctx.say(f"{name}: image {number} of {len(batch)}")
-            one = checks.against_qonnx(graph, paths[name], image[None])
-            for key in ("tensors", "exact_sums"):
-                totals[key] = one[key]
-            for key in ("images", "values", "mismatches"):
-                totals[key] += one[key]
-        result[name] = totals
+
+        def begin(number: int, name: str = name, count: int = len(batch)) -> None:
+            ctx.say(f"{name}: image {number + 1} of {count}")
+
+        result[name] = checks.against_qonnx(graph, paths[name], batch, begin)
     write_json(ctx.work / "qonnx.json", result)
     main = read_json(ctx.work / "qonnx.json")["main"]
     exact = " (scales are no powers of two: sums of the file taken over integers)"
