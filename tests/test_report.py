@@ -94,6 +94,8 @@ def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
         (("performance", "kind"), "guessed", "performance.kind"),
         (("performance", "fps"), "150", "performance.fps"),
         (("verify", "rtl", "frames"), -1, "verify.rtl.frames"),
+        (("resources", "lut", "used"), -5, "resources.lut.used"),
+        (("resources", "bram36", "available"), -0.5, "resources.bram36.available"),
         (("extra",), 1, "extra"),
         (("schema",), 2, "schema"),
     ],

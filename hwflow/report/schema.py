@@ -199,8 +199,8 @@ class Layer(_Strict):
 class Used(_Strict):
     """Of one resource; a BRAM36 may be used by halves. Null: the tool does not name its chip."""
 
-    used: int | float
-    available: int | float | None
+    used: NonNegativeInt | NonNegativeFloat
+    available: NonNegativeInt | NonNegativeFloat | None
 
 
 class Resources(_Measured):
