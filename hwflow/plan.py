@@ -144,7 +144,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         error.filename, error.filename2 = str(path), None  # what was asked for, not the part
         raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            part.unlink(missing_ok=True)
 
 
 def tail(path: Path, lines: int = _TAIL_LINES) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -173,6 +174,20 @@ def test_write_atomic_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
         write_atomic(folder, b"{}")
     assert (caught.value.filename, caught.value.filename2) == (str(folder), None)
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_cannot_be_written_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that is only for reading, removing the part fails, too."""
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        write_atomic(tmp_path / "f.json", b"{}")
+    assert caught.value.filename == str(tmp_path / "f.json")
 
 
 def test_a_file_that_grows_too_large_is_named(tmp_path: Path) -> None:
