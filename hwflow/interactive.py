@@ -39,10 +39,15 @@ def simulate(run: Path, paths: Sequence[Path]) -> tuple[Found, ...]:
     """
     report = schema.read(run / "report.json")
     board = boards.load(report.board)
-    program = run / "rtl" / "program.bin"
-    if not program.is_file() or not (run / "lower" / "graph").is_dir():
+    program, lowered = run / "rtl" / "program.bin", run / "lower" / "graph"
+    graph = Graph.load(lowered) if lowered.is_dir() else None
+    if graph is not None and not any(node.op == "peaks" for node in graph.nodes):
+        raise ConfigError(
+            f"{run}: is of no detector, whose boxes `hwflow sim` shows; `hwflow build ... --inputs "
+            "vectors.npz` runs vectors through another network"
+        )
+    if graph is None or not program.is_file():
         raise ConfigError(f"{run}: holds no program; run `hwflow build ... --out {run}` first")
-    graph = Graph.load(run / "lower" / "graph")
     _, height, width = graph.tensors[graph.inputs[0]].shape
     batch = np.stack([photograph(path, height, width) for path in paths])
     with tempfile.TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@ from PIL import Image
 from hwflow import cli, resources
 from hwflow.stages import NAMES
 from hwflow.stages.options import models
+from tests import table_graphs as tables
 from tests.test_report import content, write
 
 COMMANDS = ("build", "train", "data", "boards", "doctor", "sim", "report", "compare", "bench",
@@ -168,6 +169,8 @@ def test_pictures_for_sim(tmp_path: Path) -> None:
     run.mkdir()
     write(run, content())
     refused(hwflow("sim", run, "x.png", cwd=tmp_path), "holds no program", "hwflow build")
+    tables.network([tables.Layer(12, 4)], shape=(4, 4), groups=3).save(run / "lower" / "graph")
+    refused(hwflow("sim", run, "x.png", cwd=tmp_path), "run: is of no detector", "--inputs")
 
 
 def test_photograph_is_read_cut_and_resized(tmp_path: Path) -> None:
