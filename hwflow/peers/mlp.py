@@ -25,7 +25,7 @@ from hwflow.peers.design import Data, Design, Place, argmax, flat
 
 DEFAULTS: Mapping[str, Any] = {
     "hidden": (16,), "input_bits": 4, "weight_bits": 4, "data_bits": 4, "epochs": 40, "batch": 64,
-    "rate": 3e-3,
+    "rate": 3e-3, "evened": False,
 }  # fmt: skip
 FILE, FIT = "mlp.onnx", "fit.json"
 OPSET = 17
@@ -82,6 +82,13 @@ def train(data: Data, chosen: Mapping[str, Any], file: Path) -> float:
     model = nn.Sequential(*layers)
     x = torch.from_numpy(flat(data.train.images)).float()[:, :, None, None] / 256
     y = torch.from_numpy(data.train.labels)
+    if chosen["evened"]:  # as if each feature had mean 0 and deviation 1
+        first = model.get_submodule("2")
+        assert isinstance(first, nn.Linear) and first.bias is not None
+        with torch.no_grad():
+            rows = x.flatten(1)
+            first.weight.div_(rows.std(0) + 1e-3)
+            first.bias.sub_(first.weight @ rows.mean(0))
     count, batch = len(x), chosen["batch"]
     steps = chosen["epochs"] * (count // batch)
     optimiser = torch.optim.Adam(model.parameters(), chosen["rate"])

@@ -48,7 +48,7 @@ def _hgq(data: str, kind: str, hidden: tuple[int, ...], **settings: object) -> R
                {"kind": kind, "hidden": hidden, **settings})
 
 
-def _mlp(data: str, hidden: tuple[int, ...], **settings: int) -> Row:
+def _mlp(data: str, hidden: tuple[int, ...], **settings: float) -> Row:
     return Row("mlp", "quantised MLP", "peer", data, mlp.build, {"hidden": hidden, **settings})
 
 
@@ -66,17 +66,19 @@ ROWS: tuple[Row, ...] = (
     _trees("mnist", "I", rounds=30, depth=5),
     _trees("mnist", "II", rounds=30, depth=4),
     _hgq("mnist", "dense", (32,), epochs=15, input_bits=1, learn_input=False, beta=(1e-7, 3e-5)),
-    _mlp("mnist", (16,), input_bits=1, epochs=10, batch=128),
-    _ours(DIGITS, 400, 3, sweeps=20, epochs=20),
-    _ours(DIGITS, 700, 3, sweeps=20, epochs=20),
+    _mlp("mnist", (16,), input_bits=2, epochs=10, batch=128),
+    _ours(DIGITS, 400, 3),
+    _ours(DIGITS, 700, 3),
     _trees(DIGITS, "small", rounds=10, depth=4, feature_bits=2, leaf_bits=4),
     _trees(DIGITS, "large", rounds=30, depth=3, feature_bits=2, leaf_bits=4),
     _hgq(DIGITS, "tables", (16,), epochs=60, batch=128, rate=5e-3, beta=(1e-6, 1e-4)),
     _hgq(DIGITS, "dense", (24,), epochs=60, batch=128, rate=5e-3, beta=(1e-7, 1e-4)),
     _mlp(DIGITS, (16,)),
-    _ours(MAGIC, 200, 12, sweeps=5, epochs=0),
-    _ours(MAGIC, 400, 12, sweeps=5, epochs=0),
+    _ours(MAGIC, 200, 12, precision=6, sweeps=8, epochs=0),
+    _ours(MAGIC, 400, 24, precision=6, sweeps=8, epochs=0),
+    _ours(MAGIC, 800, 24, precision=6, sweeps=8, epochs=0),
     _trees(MAGIC, "small", rounds=10, depth=5, eta=0.6, feature_bits=8),
     _trees(MAGIC, "large", rounds=40, depth=5, eta=0.3, feature_bits=8),
-    _mlp(MAGIC, (16,), input_bits=6),
+    _hgq(MAGIC, "tables", (16,), epochs=60, batch=128, rate=5e-3, beta=(1e-7, 1e-5), input_bits=6),
+    _mlp(MAGIC, (16,), input_bits=8, weight_bits=6, data_bits=6, batch=128, rate=5e-3, evened=True),
 )  # fmt: skip
