@@ -14,7 +14,8 @@ from rich.console import Console
 Board = Annotated[str, typer.Option("--board", "-b", help="Board: a file in boards/.")]
 Config = Annotated[
     str | None,
-    typer.Option("--config", "-c", help="codenet: a to g, default b. dtnn: small, medium, large."),
+    typer.Option("--config", "-c", help="codenet: a to g, default b. dtnn: small, medium, "
+                 "large, lenet5, vgg."),
 ]
 Preset = Annotated[
     str | None, typer.Option("--preset", "--presets", help="Another name of --config, for dtnn.")

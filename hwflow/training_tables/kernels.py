@@ -327,7 +327,7 @@ class CompiledKernels(NumpyKernels):
         library.epoch.restype = ctypes.c_double
 
     def _call(self, name: str, *args: np.ndarray | int | float) -> float:
-        given = [_argument(one) for one in args]
+        given = [argument(one) for one in args]
         return float(getattr(self.lib, name)(*given) or 0)
 
     def address(self, x: np.ndarray, wires: np.ndarray) -> np.ndarray:
@@ -418,9 +418,12 @@ def _int32(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.int32)
 
 
-def _argument(
-    value: np.ndarray | int | float,
+def argument(
+    value: np.ndarray | int | float | None,
 ) -> ctypes.c_void_p | ctypes.c_long | ctypes.c_float:
+    """A value as the loops take it: arrays and None (no array) as addresses, long, float."""
+    if value is None:
+        return ctypes.c_void_p(0)
     if isinstance(value, np.ndarray):
         if not value.flags.c_contiguous:
             raise ValueError("an array of a kernel has gaps")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables, Window
-from hwflow.training_tables.kernels import CELLS, PINS, library
+from hwflow.training_tables.kernels import CELLS, PINS, argument, library
 from hwflow.training_tables.kernels import load as load_kernels
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class CompiledLoops(NumpyLoops):
         self.lib = found
 
     def _call(self, name: str, *args: np.ndarray | int | float | None) -> None:
-        getattr(self.lib, name)(*map(_argument, args))
+        getattr(self.lib, name)(*map(argument, args))
 
     def forward(self, level: Level, x: np.ndarray, out: np.ndarray) -> None:
         self._call("forward", x, level.geometry(), level.wires, level.tables, level.count, out)
@@ -219,18 +219,6 @@ class CompiledLoops(NumpyLoops):
     def adam(self, level: Level, rate: float, done: int, betas: tuple[float, float]) -> None:
         self._call("adam", level.values, level.m, level.v, level.tables, level.sums, level.count,
                    float(rate), done, *map(float, betas))  # fmt: skip
-
-
-def _argument(
-    value: np.ndarray | int | float | None,
-) -> ctypes.c_void_p | ctypes.c_long | ctypes.c_float:
-    if value is None:
-        return ctypes.c_void_p(0)
-    if isinstance(value, np.ndarray):
-        if not value.flags.c_contiguous:
-            raise ValueError("an array of a loop has gaps")
-        return ctypes.c_void_p(value.ctypes.data)
-    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_long(int(value))
 
 
 def load(cache: Path) -> NumpyLoops:
