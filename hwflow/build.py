@@ -32,6 +32,7 @@ from hwflow.plan import write_atomic
 LOG = logging.getLogger(__name__)
 
 STAMP_VERSION = 1
+MEMORY_WAY = "take a network with a smaller input, or a machine with more memory"
 LOCK = ".lock"  # in every folder that a build has ever worked in
 
 
@@ -210,8 +211,11 @@ def _stage(
         return Record(
             stage.name, status, seconds, outcome.made, outcome.reason, tuple(why), log
         )
-    except (HwflowError, OSError) as error:
-        message = str(error) if isinstance(error, HwflowError) else disk_error(error, out)
+    except (HwflowError, OSError, MemoryError) as error:
+        if isinstance(error, MemoryError):
+            message = f"more memory is needed than there is ({error}); {MEMORY_WAY}"
+        else:
+            message = str(error) if isinstance(error, HwflowError) else disk_error(error, out)
         with contextlib.suppress(OSError), _logging(log, "a"):
             LOG.error("%s", message)
         return Record(

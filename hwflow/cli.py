@@ -16,6 +16,7 @@ from rich.console import Console
 
 import hwflow
 from hwflow import cli_bench, cli_report, cli_run, cli_tables, cli_train
+from hwflow.build import MEMORY_WAY
 from hwflow.cli_options import Board, Cache, Config, Luts, Preset, Run, Seed, Spec, resumable
 from hwflow.errors import ConfigError, HwflowError, ToolError
 from hwflow.plan import write_atomic
@@ -390,6 +391,10 @@ def main() -> None:
         app()
     except HwflowError as problem:
         error.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except MemoryError as problem:
+        error.print(f"error: more memory is needed than there is ({problem}); {MEMORY_WAY}",
+                    style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except OSError as problem:
         place = f"{problem.filename}: " if problem.filename else ""

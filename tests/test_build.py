@@ -169,6 +169,17 @@ def test_full_disk_under_the_log_hides_nothing(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_too_little_memory_is_a_sentence(tmp_path: Path) -> None:
+    def greedy(ctx: Context) -> Outcome:
+        raise MemoryError("Unable to allocate 8.94 GiB")
+
+    records = build((replace(STAGES[0], run=greedy), *STAGES[1:]), Options(), tmp_path)
+    assert statuses(records) == ["failed", "skipped", "skipped", "done"]
+    assert "more memory is needed than there is (Unable to allocate 8.94 GiB); take a network" in (
+        str(records[0].reason)
+    )
+
+
 def test_what_no_build_made_is_not_replaced(tmp_path: Path) -> None:
     theirs = tmp_path / "second" / "photographs.txt"
     theirs.parent.mkdir()

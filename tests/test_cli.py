@@ -164,6 +164,20 @@ def test_folder_without_rights(tmp_path: Path) -> None:
     refused(done, "Permission denied")
 
 
+def test_too_little_memory_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy() -> None:
+        raise MemoryError("Unable to allocate 8.94 GiB")
+
+    monkeypatch.setattr(cli, "app", greedy)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    printed = " ".join(capsys.readouterr().err.split())
+    assert printed.startswith("error: more memory is needed than there is (Unable to allocate")
+
+
 def test_pictures_for_sim(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -20,6 +20,7 @@ from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.conv2d import Conv2dAttrs
 from hwflow.ops.group_sum import GroupSumAttrs
+from hwflow.ops.maxpool2d import Maxpool2dAttrs
 from hwflow.ops.pw import PwAttrs
 from hwflow.ops.rearrange import RearrangeAttrs
 from hwflow.passes.engine_form import EngineForm, engine_form, form_of, is_native
@@ -182,6 +183,19 @@ def test_everything_without_a_form_is_listed() -> None:
     x = b.input("image", (1200, 1, 1), U8)
     y = b.add("long", "pw", [x], PwAttrs(8, 27, U8), consts(np.full((2, 1200), 127), shift=18))
     with pytest.raises(GraphError, match=r"long: accumulators of .* use the HLS backend"):
+        engine_form(b.build([y]))
+
+
+@pytest.mark.parametrize("op", ["conv2d", "maxpool2d"])
+def test_maps_far_beyond_the_engine_are_refused_at_once(op: str) -> None:
+    b = GraphBuilder("huge")
+    x = b.input("image", (3, 3000, 3000), U8)
+    if op == "conv2d":
+        attrs = Conv2dAttrs((3, 3), (1, 1), (1,) * 4, (1, 1), 1, 0, 4, 20, 0, 255, U8)
+        y = b.add("y", op, [x], attrs, consts(np.ones((2, 3, 3, 3)), shift=5))
+    else:
+        y = b.add("y", op, [x], Maxpool2dAttrs((3, 3), (1, 1), (1,) * 4, (1, 1)))
+    with pytest.raises(GraphError, match=r"y: 243,000,000 words .* Use a smaller input"):
         engine_form(b.build([y]))
 
 

@@ -40,6 +40,7 @@ POOLS = ("maxpool", "maxpool2d")
 PLACED = (*LINEAR, *POOLS, "residual", "threshold")  # nodes that compute
 NATIVE = ("conv", "pw", "dw", "maxpool", "slice", "concat", "shuffle", "upsample")
 DETECTOR = ("deform_dw", "peaks")
+MOST_READS = 1 << 27  # of one output channel: the numbers of the words read take a gigabyte then
 # Taps of a part of a sum: with weights of 4 bits and bytes it has 22 bits, three digits, and weight
 # words are left for taking these off it.
 PART_TAPS = MOST_TAPS // 4
@@ -230,6 +231,15 @@ class _Rewrite:
 
     def take(self, node: Node) -> None:
         """One node: its values, or a node of the host."""
+        shape = self.graph.tensors[node.output].shape
+        if node.op in (*LINEAR, *POOLS):
+            window = Window.of(self.graph, node).kernel
+            count = math.prod((*self.graph.tensors[node.inputs[0]].shape[:1], *window, *shape[1:]))
+            if count > MOST_READS:
+                raise FaultError(
+                    f"{node.name}: {count:,} words are read for one output channel; the engine's "
+                    f"form is made for at most {MOST_READS:,}. Use a smaller input"
+                )
         if any(name in self.host for name in node.inputs) or node.op == "argmax":
             if node.op not in (*MOVES, "argmax"):
                 raise FaultError(f"{node.name} ({node.op}) reads what the host computes")
