@@ -258,7 +258,8 @@ def test_a_network_of_tables_goes_through_the_same_bench(tmp_path: Path) -> None
 def some(name: str, data: str, seed: int, accuracy: float, who: str = "peer") -> object:
     return bench_tables.TablesRecord(
         name, f"method {name}", who, data, seed, accuracy, 100, 1234 + seed, 5, 6, 7, 0, 0.0, 3, 0,
-        1.5, "somewhere", "a note", {"LUT6": 1234}, {"encoder": 34, "tables": 1300}, "Yosys",
+        1.5, "somewhere", "a note", {"LUT6": 1234}, {"encoder": 30, "encoder2": 4, "tables": 1300},
+        "Yosys",
     )  # fmt: skip
 
 
