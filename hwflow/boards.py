@@ -179,8 +179,7 @@ class NextPnr(_Strict):
 
     goal_mhz: the clock the router works for, whatever the board's is. package and speed: ECP5,
     iCE40 (package only). chip: Gowin, the name of its database. timing_weight: how much the placer
-    minds slow paths beside long wires, nextpnr's own choice if None. timing_ripup: wires of paths
-    that miss goal_mhz are routed again.
+    minds slow paths beside long wires, nextpnr's own choice if None. seed: of its random numbers.
     """
 
     device: str
@@ -189,7 +188,7 @@ class NextPnr(_Strict):
     chip: str | None = None
     goal_mhz: PositiveFloat
     timing_weight: PositiveInt | None = None
-    timing_ripup: bool = False
+    seed: PositiveInt = 1
 
 
 class Uart(_Strict):

@@ -68,15 +68,15 @@ def plan(
     chip: NextPnr,
     constraints: tuple[str, str] | None,
     name: str = "design",
-    seed: int = 1,
+    seed: int | None = None,
     timeout_s: float = 5400.0,
     router: str | None = None,
 ) -> Plan:
     """Synthesis, placement and routing; with constraints (name, text) also the bitstream.
 
     files: SystemVerilog by name in the order of compilation, and what it reads. Products:
-    report.json of nextpnr, stat.json of Yosys, NAME with the family's suffix. router: nextpnr's
-    own choice if None.
+    report.json of nextpnr, stat.json of Yosys, NAME with the family's suffix. seed: that of the
+    chip if None. router: nextpnr's own choice if None.
     """
     kind = FAMILIES[family]
     script = [f"read_verilog -sv {file}" for file in files if file.endswith((".sv", ".v"))]
@@ -88,12 +88,10 @@ def plan(
                    f"{synth} -run flatten: -json netlist.json"]
     script.append("tee -q -o stat.json stat -json")
     route = [kind.program, *_device(family, chip), "--json", "netlist.json",
-             "--report", "report.json", "--freq", f"{chip.goal_mhz:g}", "--seed", str(seed),
-             "--timing-allow-fail", *(["--router", router] if router else [])]
+             "--report", "report.json", "--freq", f"{chip.goal_mhz:g}",
+             "--seed", str(chip.seed if seed is None else seed), "--timing-allow-fail", *(["--router", router] if router else [])]
     if chip.timing_weight is not None:
         route += ["--placer-heap-timingweight", str(chip.timing_weight)]
-    if chip.timing_ripup:
-        route.append("--tmg-ripup")
     pack: tuple[str, ...] = ()
     bitstream = f"{name}.{kind.suffix}"
     if constraints is None:
@@ -175,7 +173,6 @@ def build(
     out: Path,
     *,
     name: str = "design",
-    seed: int = 1,
     on_line: Callable[[str], None] | None = None,
     allow_slow: bool = False,
 ) -> Routed:
@@ -187,8 +184,7 @@ def build(
     the chip does not have, ToolError when a tool fails or the board's clock is not met (unless
     allow_slow).
     """
-    job = plan(files, top, board.family, board.open.nextpnr, openboards.constraints(board), name,
-               seed)
+    job = plan(files, top, board.family, board.open.nextpnr, openboards.constraints(board), name)
     try:
         done = plans.execute(job, out, on_line)
     except ToolError as error:
