@@ -89,7 +89,8 @@ def plan(
     script.append("tee -q -o stat.json stat -json")
     route = [kind.program, *_device(family, chip), "--json", "netlist.json",
              "--report", "report.json", "--freq", f"{chip.goal_mhz:g}",
-             "--seed", str(chip.seed if seed is None else seed), "--timing-allow-fail", *(["--router", router] if router else [])]
+             "--seed", str(chip.seed if seed is None else seed), "--timing-allow-fail",
+             *(["--router", router] if router else [])]
     if chip.timing_weight is not None:
         route += ["--placer-heap-timingweight", str(chip.timing_weight)]
     pack: tuple[str, ...] = ()
