@@ -75,6 +75,37 @@ def test_functions_of_a_file_are_put_in_place(tmp_path: Path) -> None:
     exact(lowered(model, path), path)
 
 
+@pytest.mark.parametrize("field", ["input", "output"])
+def test_a_quantiser_of_nothing_is_named(field: str, tmp_path: Path) -> None:
+    """Where a file has tables, or shapes it computes, nodes are looked at before their problems."""
+    for op in ("Sin", "Shape"):
+        model = small()
+        quantiser = model.graph.node[0]
+        assert quantiser.op_type == "Quant"
+        model.graph.node.append(helper.make_node(op, ["image"], ["more"], name="more"))
+        del getattr(quantiser, field)[:]
+        onnx.save(model, tmp_path / "net.onnx")
+        with pytest.raises(GraphError, match=f"{quantiser.name}: Quant: has"):
+            ingest.read(tmp_path / "net.onnx")
+
+
+@pytest.mark.timeout(20)
+def test_a_clip_of_itself_ends(tmp_path: Path) -> None:
+    net = Net(np.random.default_rng(0), style="qcdq")
+    net.x = net.quant(net.x, 2.0**-8, 4, False)
+    net.conv()
+    model = net.model((1, 3, 9, 7))
+    clip = next(n for n in model.graph.node if n.op_type == "Clip")
+    onnx.save(model, tmp_path / "net.onnx")
+    assert ingest.read(tmp_path / "net.onnx").nodes
+    clip.input[0], clip.output[0] = clip.output[0], clip.input[0]
+    clip.output[0] = clip.input[0]
+    model.graph.node[0].output[0] = clip.input[0]
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(GraphError, match="is there already"):
+        ingest.read(tmp_path / "net.onnx")
+
+
 @pytest.mark.parametrize("name", ["net.json", "net.onnxtxt", "net.textproto", "a b ü.onnx"])
 def test_a_network_is_read_whatever_it_is_called(name: str, tmp_path: Path) -> None:
     onnx.save(small(), tmp_path / "net.onnx")

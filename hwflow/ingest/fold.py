@@ -59,7 +59,7 @@ def shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     for node in plain.graph.node:
-        if node.domain not in ("", "ai.onnx") and node.input:
+        if node.domain not in ("", "ai.onnx") and node.input and node.output:
             identity = helper.make_node("Identity", [node.input[0]], [node.output[0]])
             node.CopyFrom(identity)
     try:

@@ -151,7 +151,7 @@ def _carrying(
         moved = node.op_type in (*PLAIN_MOVES, "Identity") and not _special(reader, node)
         moved = moved or _patches(reader, node)
         ranks = all(len(known.get(o, ())) in (2, 4) for o in node.output)
-        quantises = node.op_type in QUANTISERS and node.input[0] not in constant
+        quantises = node.op_type in QUANTISERS and set(node.input[:1]) - constant
         if quantises or (moved and ranks and data and all(i in carrying for i in data)):
             carrying.update(node.output)
     return frozenset(carrying)

@@ -287,16 +287,21 @@ def _check_quantize_linear(
     zero = reader.constants[node.input[2]] if len(node.input) > 2 else np.zeros((), np.uint8)
     if zero.dtype.kind not in "iu" or zero.size != 1 or zero.dtype.itemsize > 2:
         lines.append("zero point is not one integer of 8 or 16 bits")
-    pending = list(reader.users.get(node.output[0], []))
-    while pending:
-        user = pending.pop()
-        if user.op_type in ("Clip", "Identity"):
-            pending += reader.users.get(user.output[0], [])
-        elif user.op_type != "DequantizeLinear":
-            lines.append(
-                f"its integers go into {layer_name(user)} ({user.op_type}); nearest: "
-                "DequantizeLinear (the QCDQ form), as brevitas.export.export_onnx_qcdq writes it"
-            )
+    names, seen = [node.output[0]], set[str]()
+    while names:
+        name = names.pop()
+        if name in seen:  # a damaged file may lead in a circle
+            continue
+        seen.add(name)
+        for user in reader.users.get(name, []):
+            if user.op_type in ("Clip", "Identity"):
+                names += user.output[:1]
+            elif user.op_type != "DequantizeLinear":
+                lines.append(
+                    f"its integers go into {layer_name(user)} ({user.op_type}); nearest: "
+                    "DequantizeLinear (the QCDQ form), as brevitas.export.export_onnx_qcdq "
+                    "writes it"
+                )
     return lines
 
 
