@@ -218,12 +218,18 @@ def mismatches(design: Design, x: np.ndarray, file: Path) -> int:
 
 
 def write(path: Path, found: Results) -> None:
-    """Write a file with the results; those of other rows in it stay."""
+    """Write a file with the results; those of other rows in it stay.
+
+    So does what was measured of a row whose packages are missing now.
+    """
     kept = read(path) if path.is_file() else Results((), ())
-    new = {_key(one) for one in found.records} | {_key(one) for one in found.missing}
+    new = {_key(one) for one in found.records}
+    new |= {_key(one) for one in found.missing if one.failed}
+    records = _sorted((*(one for one in kept.records if _key(one) not in new), *found.records))
+    known = new | {_key(one) for one in records} | {_key(one) for one in found.missing}
+    missing = [one for one in found.missing if one.failed or _key(one) not in map(_key, records)]
     merged = Results(
-        _sorted((*(one for one in kept.records if _key(one) not in new), *found.records)),
-        _sorted((*(one for one in kept.missing if _key(one) not in new), *found.missing)),
+        records, _sorted((*(one for one in kept.missing if _key(one) not in known), *missing))
     )
     content = {
         "schema": SCHEMA, "hwflow_version": hwflow.__version__,

@@ -90,8 +90,8 @@ def build(
     statistical_dont_cares: Annotated[
         bool,
         typer.Option("--statistical-dont-cares", help="dtnn: leave contents free that no training "
-                     "sample reads. Fewer LUTs, other classes for unlike inputs; the report says "
-                     "so."),
+                     "sample reads. May save LUTs; unlike inputs may get other classes; the "
+                     "report says so."),
     ] = False,
 ) -> None:
     """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""

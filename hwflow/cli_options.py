@@ -26,7 +26,7 @@ Luts = Annotated[
 Spec = Annotated[
     str | None,
     typer.Option("--data", help="codenet: trees, voc:PATH, digits[:SCENES]. dtnn: mnist, fashion, "
-                 "digits, keel:NAME, csv:FILE. Default: the first."),
+                 "digits, cifar10, keel:NAME, csv:FILE. Default: the first."),
 ]
 Cache = Annotated[
     Path | None, typer.Option("--cache", help="Where downloads are kept; default ~/.cache/hwflow.")

@@ -16,8 +16,8 @@ from hwflow.plan import write_atomic
 if TYPE_CHECKING:
     from hwflow.bench_tables import Results
 
-EPILOG = ("Examples: `hwflow bench tables` - `hwflow bench tables --only trees --data keel:magic` "
-          "- `hwflow bench tables --show --into docs/tables-bench.md --published`")
+EPILOG = ("Examples: `hwflow bench tables` - `hwflow bench tables --only trees-small --data "
+          "keel:magic` - `hwflow bench tables --show --into docs/tables-bench.md --published`")
 FILE, OUT = Path("build/bench-tables.json"), Path("build/bench-tables")
 
 

@@ -115,8 +115,22 @@ ROWS: Mapping[str, Any] = MappingProxyType({
 })  # fmt: skip
 
 
+# Options that the roads of training know nothing of
+BY_TORCH = ("sweeps", "lut_weight")
+BY_WINDOWS = (*BY_TORCH, "distil", "teachers", "teacher_epochs", "noise", "threads",
+              "learn_thresholds")  # fmt: skip
+
+
 def recipe(cfg: DtnnConfig, given: Mapping[str, Any]) -> TableTraining:
-    """How a configuration is trained unless told otherwise: the options in `given` go first."""
+    """How a configuration is trained unless told otherwise: the options in `given` go first.
+
+    ConfigError when one of them has no meaning for networks of this kind.
+    """
+    by_torch = given.get("method") == "gradient" or not binary(cfg)
+    without = BY_WINDOWS if cfg.convs else BY_TORCH if by_torch else ()
+    if unused := [f"--{name.replace('_', '-')}" for name in without if name in given]:
+        kind = "convolutional networks" if cfg.convs else "networks that torch trains"
+        raise ConfigError(f"{', '.join(unused)}: means nothing for {kind} of tables; leave it out")
     if not cfg.convs:
         rows = cfg.shape[1:] == (1, 1) and binary(cfg)
         return TableTraining(**{**(ROWS if rows else {}), **given})
@@ -170,8 +184,11 @@ def train(
     _check_samples(cfg, images, labels)
     by_torch = not cfg.convs and (options.method == "gradient" or not binary(cfg))
     if options.learn_thresholds and (not by_torch or cfg.precision != 8):
-        raise ConfigError("thresholds of whole pixels are learned by the method 'gradient', without"
-                          " convolutions; choose it, or keep the thresholds as they are found")
+        raise ConfigError(
+            f"--learn-thresholds: thresholds of {cfg.precision} bits a pixel"
+            f"{' behind which windows look' if cfg.convs else ''} are not learned; leave it out, "
+            "or give --precision 8 and no preset with convolutions"
+        )
     held = round(len(images) * options.validation)
     kept = len(images) - held
     if kept < descent.BLOCK:

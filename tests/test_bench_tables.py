@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hwflow import bench_tables
+from hwflow import bench_tables, cli_tables
 from hwflow.cli import app
 from hwflow.data.samples import Samples
 from hwflow.errors import ConfigError, ToolError, VerifyError
@@ -268,10 +269,28 @@ def test_results_of_other_rows_stay_in_the_file(tmp_path: Path) -> None:
     first = bench_tables.Results((some("a", "mnist", 0, 90.0), some("b", "mnist", 0, 91.0)), ())
     bench_tables.write(path, first)
     gone = bench_tables.Missing("b", "method b", "peer", "mnist", 0, "x is not installed", False)
-    bench_tables.write(path, bench_tables.Results((some("a", "mnist", 1, 95.0),), (gone,)))
+    never = replace(gone, name="c")
+    later = (some("a", "mnist", 1, 95.0),)
+    bench_tables.write(path, bench_tables.Results(later, (gone, never)))
     found = bench_tables.read(path)
-    assert [(one.name, one.seed) for one in found.records] == [("a", 0), ("a", 1)]
-    assert found.missing == (gone,)
+    assert [(one.name, one.seed) for one in found.records] == [("a", 0), ("a", 1), ("b", 0)]
+    assert found.missing == (never,)
+    # what broke takes the place of what was measured before
+    broken = replace(gone, reason="it crashed", failed=True)
+    bench_tables.write(path, bench_tables.Results((), (broken,)))
+    found = bench_tables.read(path)
+    assert [one.name for one in found.records] == ["a", "a"]
+    assert found.missing == (broken, never)
+    # and is gone when it works again
+    bench_tables.write(path, first)
+    assert bench_tables.read(path).missing == (never,)
+
+
+def test_examples_of_the_help_name_rows() -> None:
+    for example in re.findall(r"`hwflow bench tables(.*?)`", cli_tables.EPILOG):
+        words = example.split()
+        given = dict(pairwise(words))
+        assert bench_tables.choose(given.get("--only"), given.get("--data"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"records": [{"name": 3}], "missing": []}'])

@@ -11,7 +11,7 @@ import pytest
 
 from hwflow.errors import ConfigError
 from hwflow.models import dtnn
-from hwflow.models.dtnn import DtnnConfig
+from hwflow.models.dtnn import Conv, DtnnConfig, Window
 from hwflow.train_tables import Copies, TableTraining, encoder, recipe, sized, train
 from hwflow.training_tables import teachers
 from hwflow.training_tables.kernels import NumpyKernels
@@ -70,6 +70,16 @@ def test_a_teacher_evens_out_the_elements_of_a_row() -> None:
     assert (found.argmax(1) == labels).mean() > 0.98
     alone = teachers.teacher(images, labels, 2, dataclasses.replace(options, teachers=1))(images)
     assert not np.allclose(alone, found, atol=1e-4)  # the second one has a seed of its own
+
+
+def test_options_of_another_road_are_refused() -> None:
+    torch = dataclasses.replace(DtnnConfig("x", (20,), SMALL), node="affine")
+    with pytest.raises(ConfigError, match=r"^--sweeps, --lut-weight: means nothing for networks"):
+        recipe(torch, {"sweeps": 3, "lut_weight": 0.1})
+    windows = DtnnConfig("x", (20,), (1, 8, 8), convs=(Conv(4, Window(3)),))
+    with pytest.raises(ConfigError, match=r"^--noise: means nothing for convolutional"):
+        recipe(windows, {"noise": 0.1, "epochs": 3})
+    assert recipe(DtnnConfig("x", (20,), SMALL), {"sweeps": 3}).sweeps == 3
 
 
 def test_rows_of_a_table_have_a_recipe_of_their_own(tmp_path: Path) -> None:

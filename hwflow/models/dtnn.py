@@ -438,7 +438,7 @@ def _children(
 
 
 def save_checkpoint(net: Tables, path: Path, meta: Mapping[str, Any]) -> None:
-    """Write arrays and meta (JSON values) to one safetensors file.
+    """Write arrays and meta (JSON values) to one safetensors file, whole or not at all.
 
     Its tensors: thresholds int64 (F, L); wires.I int32 (N, K) and values.I int16 (N, 2**K) of layer
     I. The metadata "hwflow" is JSON: shape, groups, and of the layers bits, signs, windows (null,
@@ -456,7 +456,9 @@ def save_checkpoint(net: Tables, path: Path, meta: Mapping[str, Any]) -> None:
     for place, layer in enumerate(net.layers):
         arrays |= {f"wires.{place}": layer.wires, f"values.{place}": layer.values}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(arrays, path, metadata={"hwflow": json.dumps(header)})
+    made = path.with_name(f".{path.name}")
+    save_file(arrays, made, metadata={"hwflow": json.dumps(header)})
+    made.replace(path)
 
 
 def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:

@@ -46,7 +46,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "dtnn": Family(
         DTNN, "small", ("mnist", "fashion", "digits", "cifar10", "keel", "csv"),
-        "mnist, fashion, digits, keel:NAME or csv:FILE",
+        "mnist, fashion, digits, cifar10, keel:NAME or csv:FILE",
     ),
 }
 
