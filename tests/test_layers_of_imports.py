@@ -23,7 +23,8 @@ LAYERS = (
     ("passes", "emit"),
     ("toolchain", "sim", "report"),
     ("stages", "inspect", "doctor", "interactive", "estimate", "bench", "bench_tables", "peers",
-     "cli_run", "cli_tables", "cli_train", "cli", "__main__"),
+     "cli_options", "cli_bench", "cli_report", "cli_run", "cli_tables", "cli_train", "cli",
+     "__main__"),
 )
 TORCH_HALF = (
     "models",
@@ -78,7 +79,8 @@ def test_every_part_has_a_layer() -> None:
 @pytest.mark.parametrize("part", sorted(parts()))
 def test_imports_go_downwards(part: str) -> None:
     if part in TORCH_HALF:
-        lower = {*LAYERS[0], "decode", *TORCH_HALF}
+        # a network of tables is sized by what its emitter says that it costs
+        lower = {*LAYERS[0], "decode", "emit", *TORCH_HALF}
     else:
         level = next(i for i, layer in enumerate(LAYERS) if part in layer)
         lower = {name for layer in LAYERS[: level + 1] for name in layer}
