@@ -216,7 +216,7 @@ def train(
     train_accuracy = dtnn.accuracy(net, images[:seen], labels[:seen])
     found = dtnn.accuracy(net, images[kept:], labels[kept:]) if held else None
     meta = {
-        "config": dtnn.describe(cfg), "options": _plain(options), "seed": options.seed,
+        "config": dtnn.describe(cfg), "options": plain(options), "seed": options.seed,
         "train_accuracy": train_accuracy, "validation_accuracy": found,
         "validation_samples": held, "seconds": round(seconds, 1), "version": __version__,
     }
@@ -315,7 +315,8 @@ def _check_samples(cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray) -> N
                         f"{len(images)} images of {cfg.classes} classes")
 
 
-def _plain(options: TableTraining) -> dict[str, Any]:
+def plain(options: TableTraining) -> dict[str, Any]:
+    """Options as a checkpoint keeps them."""
     return json.loads(json.dumps(dataclasses.asdict(options)))  # type: ignore[no-any-return]
 
 
@@ -474,7 +475,7 @@ def identity_of(
     cfg: DtnnConfig, options: TableTraining, images: np.ndarray, labels: np.ndarray, loops: str
 ) -> str:
     """What decides a run, as a digest. loops: the name of the kernels."""
-    body = json.dumps([dtnn.describe(cfg), _plain(options), loops, len(images)])
+    body = json.dumps([dtnn.describe(cfg), plain(options), loops, len(images)])
     digest = hashlib.sha256(body.encode())
     digest.update(images.tobytes())
     digest.update(labels.tobytes())

@@ -253,6 +253,10 @@ def test_a_network_of_ours_is_trained_once(tmp_path: Path) -> None:
     larger = ours.build(small(), {**settings, "luts": 120}, place(tmp_path))
     assert file.stat().st_mtime_ns != before and sum(larger.parts.values()) <= 120
     assert sum(first.parts.values()) <= 60
+    # nor is one by another recipe
+    before = file.stat().st_mtime_ns
+    ours.build(small(), {**settings, "luts": 120, "sweeps": 1}, place(tmp_path))
+    assert file.stat().st_mtime_ns != before
 
 
 def test_a_shipped_network_of_another_shape_is_refused(tmp_path: Path) -> None:

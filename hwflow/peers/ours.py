@@ -85,7 +85,7 @@ def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
     """Train and emit. settings: `seed`, `luts`, `levels` and `precision` of thresholds; options of
     TableTraining.
 
-    A training of this size that is complete below `place` is not repeated.
+    A complete training of this size and with these options below `place` is not repeated.
     """
     rest = dict(settings)
     levels, precision = int(rest.pop("levels", 1)), int(rest.pop("precision", 8))
@@ -97,17 +97,19 @@ def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
     cfg = train_tables.sized(luts, made, images[:kept])
     out = place.folder / "train"
     done = out / train_tables.CHECKPOINT
-    if not _trained(done, cfg):
+    if not _trained(done, cfg, options):
         train_tables.train(cfg, images, data.train.labels, out, place.cache, options)
     net, meta = dtnn.load_checkpoint(done)
     return design(net, data.test, meta["seconds"] / 60, "hwflow", _notes(cfg, options))
 
 
-def _trained(path: Path, cfg: dtnn.DtnnConfig) -> bool:
-    """Whether a checkpoint is of this size."""
+def _trained(path: Path, cfg: dtnn.DtnnConfig, options: TableTraining) -> bool:
+    """Whether a checkpoint is of this size and was trained so."""
     if not path.is_file():
         return False
-    return dtnn.from_description(dtnn.load_checkpoint(path)[1]["config"]) == cfg
+    meta = dtnn.load_checkpoint(path)[1]
+    same = dtnn.from_description(meta["config"]) == cfg
+    return same and meta["options"] == train_tables.plain(options)
 
 
 def shipped(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
