@@ -8,10 +8,11 @@
 //
 // For a core that takes one position a clock (tables_pkg::STREAMING) all of it is `tables_stream`.
 //
-// Latency: tables_pkg::LATENCY + 4 cycles from the last beat, one less with BYTES = PIXELS. Interval: a beat a cycle; with BYTES =
-// PIXELS an image a cycle. Resources: a shift register of the bits that the core reads, two counters
-// and a fifo with a place for every image that can be under way. An image enters only when such a
-// place is free: the core itself never stands still, so no signal has to reach all its registers.
+// Latency: tables_pkg::LATENCY + 4 cycles from the last beat, one less with BYTES = PIXELS. Interval:
+// a beat a cycle; with BYTES = PIXELS an image a cycle. Resources: a shift register of the bits that
+// the core reads, two counters and a fifo with a place for every image that can be under way. An image
+// enters only when such a place is free: the core itself never stands still, so no signal has to
+// reach all its registers.
 `default_nettype none
 
 module tables_axis #(
