@@ -44,7 +44,7 @@ from hwflow.emit.tables.netlist import (
     paired,
     reads,
 )
-from hwflow.errors import ConfigError, GraphError
+from hwflow.errors import ConfigError, GraphError, VerifyError
 from hwflow.ir import Graph, GraphBuilder, IntType
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.conv import ConvAttrs
@@ -384,6 +384,24 @@ def test_text_in_verilator(tmp_path: Path) -> None:
     assert found == {"images": 500, "clocks": 500 + design.latency, "mismatches": 0}
     found = simulation.verify(graph, design, "xilinx", pictures, tmp_path / "b", stall=90)
     assert found["clocks"] > 1000
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("pixels", [5, 17])
+def test_stream_in_verilator(pixels: int, tmp_path: Path) -> None:
+    """Beats that do not divide the image, gaps, back-pressure; a class that is wrong is found."""
+    made, other = (
+        network([Layer(30, 5)], shape=(1, pixels), groups=3, seed=seed) for seed in (1, 2)
+    )
+    design, pictures = emit(made, Options(head_levels=1)), images(300, made)
+    for stall in (0, 120):
+        found = simulation.verify(
+            made, design, "xilinx", pictures, tmp_path / f"{stall}", stall=stall, stream=True
+        )
+        beats = -(-pixels // max(1, pixels // simulation.BEATS))
+        assert 0 <= found["clocks"] - 300 * beats < 20 or stall
+    with pytest.raises(VerifyError, match=r"images differ; image \d+: the core says class \d"):
+        simulation.verify(other, design, "xilinx", pictures, tmp_path / "c", stream=True)
 
 
 def test_merges_equal_complemented_and_constant_tables() -> None:
