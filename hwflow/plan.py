@@ -2,7 +2,8 @@
 """Plans: files, commands and products as plain data, and the one place that runs them.
 
 A `Plan` says what is to be done and is never run by whoever builds it; `execute` is the only
-function of hwflow that starts an external program (the cocotb runner is the one exception).
+function of hwflow that starts an external program in a run directory, but for simulations (cocotb's
+runner). What fills the cache of the user starts its own: downloads, compiled loops of the training.
 """
 
 from __future__ import annotations
