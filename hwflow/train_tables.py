@@ -183,12 +183,13 @@ def train(
     options = options or TableTraining()
     _check_samples(cfg, images, labels)
     by_torch = not cfg.convs and (options.method == "gradient" or not binary(cfg))
-    if options.learn_thresholds and (not by_torch or cfg.precision != 8):
-        raise ConfigError(
-            f"--learn-thresholds: thresholds of {cfg.precision} bits a pixel"
-            f"{' behind which windows look' if cfg.convs else ''} are not learned; leave it out, "
-            "or give --precision 8 and no preset with convolutions"
-        )
+    if options.learn_thresholds and not by_torch:
+        raise ConfigError("--learn-thresholds: windows and coordinate descent keep thresholds as they"
+                          " are found; leave it out, or take the method 'gradient' and no "
+                          "convolutions")
+    if options.learn_thresholds and cfg.precision != 8:
+        raise ConfigError(f"--learn-thresholds: thresholds of {cfg.precision} bits a pixel are not "
+                          "learned; leave it out, or give --precision 8")
     held = round(len(images) * options.validation)
     kept = len(images) - held
     if kept < descent.BLOCK:

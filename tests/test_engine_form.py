@@ -331,14 +331,14 @@ def test_outputs_that_differ_are_found(tmp_path: Path) -> None:
 
 
 def test_a_build_says_what_the_engine_does_not_run(tmp_path: Path) -> None:
-    """A layer of more inputs than the engine's stream ring holds."""
+    """An input of more words than the activation memory holds."""
     net = Net(np.random.default_rng(3))
-    net.shape = (1, 9000, 1, 1)
+    net.shape = (1, 31000, 1, 1)
     net.x = net.quant(net.x, 2.0**-8, 2, False)
     net.flatten()
     net.dense(3, last=True)
     path = tmp_path / "wide.onnx"
-    onnx.save(net.model((1, 9000, 1, 1)), path)
+    onnx.save(net.model((1, 31000, 1, 1)), path)
     records = build(path, tmp_path / "run")
     assert records["rtl"].status == records["sim"].status == "skipped"
     assert "does not run this network: " in str(records["rtl"].reason)

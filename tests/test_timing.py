@@ -88,3 +88,15 @@ def test_the_command_leaves_the_result_and_not_the_netlist(tmp_path: Path) -> No
     # Its own output, through no LUT, into its own data input
     assert json.loads(result.read_text())["fmax_mhz"] == round(1000 / (0.52 + 0.05 + 0.20), 1)
     assert not netlist.exists()
+
+
+def test_a_memory_of_lookup_tables_is_read() -> None:
+    # Bit 6 of the address selects at the mux behind two LUTs and passes the next one
+    ram = cell("RAM128X1S", {"A6": [2], "D": [9], "WE": ["1"], "WCLK": [1]}, {"O": [3]})
+    found = timing.estimate(module({"a": ff(9, 2), "m": ram, "b": ff(3, 4)},
+                                   {"a_q": [2], "b_q": [4]}))
+    assert found.worst.ns == pytest.approx(0.52 + 0.50 + 0.30 + 0.11 + 0.05 + 0.20)
+    assert (found.worst.start, found.worst.end) == ("a_q", "b_q.D")
+    # what is read from it is late: longer than a register's 0.52
+    alone = timing.estimate(module({"m": ram, "b": ff(3, 4)}, {"b_q": [4]}))
+    assert alone.worst.ns == pytest.approx(1.32 + 0.05 + 0.20)

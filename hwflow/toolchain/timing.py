@@ -35,6 +35,10 @@ RAM_SETUP = {"ADDRD": 0.36, "DI": 0.46, "WE": 0.65}
 RAM_READ = {"RAM32M": (0.642, 0.631, 0.472, 0.407, 0.238),
             "RAM64M": (0.642, 0.631, 0.472, 0.407, 0.238, 0.127)}
 MUX = {"MUXF7": (0.30, 0.23), "MUXF8": (0.28, 0.11)}  # select, data
+# LUT RAM of one bit: from 128 words on several LUTs behind the muxes of a slice
+RAM_BIT = re.compile(r"RAM(?:32|64|128|256)X1[SD]")
+RAM_BIT_READ = (*RAM_READ["RAM64M"], MUX["MUXF7"][0] + MUX["MUXF8"][1], MUX["MUXF8"][0])
+RAM_BIT_SETUP = {"A": 0.36, "D": 0.46, "WE": 0.65}
 CARRY_CYINIT = {"CO": (0.536, 0.494, 0.592, 0.580), "O": (0.482, 0.598, 0.584, 0.642)}
 CARRY_CI = {"CO": (0.271, 0.157, 0.228, 0.114), "O": (0.222, 0.334, 0.239, 0.313)}
 CARRY_S = {"CO": (0.340, 0.469, 0.548, 0.550), "O": (0.223, 0.400, 0.558, 0.618)}
@@ -123,7 +127,7 @@ def _launch(cell: _Cell, pin: str) -> float | None:
         return FF_CLK_Q
     if cell.kind in SRL_CLK_Q:
         return SRL_CLK_Q[cell.kind]
-    if cell.kind in RAM_READ:
+    if cell.kind in RAM_READ or RAM_BIT.fullmatch(cell.kind):
         return RAM_CLK_O
     if cell.kind.startswith("RAMB"):
         return BRAM_CLK_DO[_flag(cell, "DOA_REG" if pin.startswith(("DOA", "DOPA")) else "DOB_REG")]
@@ -145,6 +149,8 @@ def _setup(cell: _Cell, pin: str) -> float | None:
         return SRL_SETUP.get(pin)
     if kind in RAM_READ:
         return next((ns for name, ns in RAM_SETUP.items() if pin.startswith(name)), None)
+    if RAM_BIT.fullmatch(kind):
+        return None if pin.startswith("DPRA") else RAM_BIT_SETUP[pin.rstrip("0123456789")]
     if kind.startswith("RAMB"):
         return next((ns for name, ns in BRAM_SETUP.items() if pin.startswith(name)), 0.5)
     if kind == "DSP48E1":
@@ -189,6 +195,14 @@ def _arcs(cell: _Cell) -> Iterator[tuple[str, Bit, Bit, float]]:
                 for out, _, net in cell.outputs:
                     if out == "DO" + pin[4]:
                         yield pin, bit, net, RAM_READ[kind][index]
+    elif RAM_BIT.fullmatch(kind):
+        reads = {"O": "A", "SPO": "A", "DPO": "DPRA"}
+        for pin, index, bit in cell.inputs:
+            name = pin.rstrip("0123456789")
+            place = int(pin.removeprefix(name) or index)
+            for out, _, net in cell.outputs:
+                if reads[out] == name:
+                    yield pin, bit, net, RAM_BIT_READ[place]
     elif kind in SRL_CLK_Q:
         for pin, index, bit in cell.inputs:
             if pin.startswith("A") and cell.outputs:
@@ -217,7 +231,7 @@ def _cells(module: Mapping[str, Any]) -> list[_Cell]:
                      body.get("parameters", {}))
         known = (kind in MUX or kind in RAM_READ or kind in SRL_CLK_Q or kind == "INV"
                  or kind in ("CARRY4", "DSP48E1") or kind.startswith(("LUT", "RAMB"))
-                 or SEQUENTIAL_FF.fullmatch(kind))
+                 or SEQUENTIAL_FF.fullmatch(kind) or RAM_BIT.fullmatch(kind))
         if not known:
             raise ToolError(f"no delays are known for the cell {kind} ({name}); add it to "
                             "hwflow/toolchain/timing.py")
