@@ -184,8 +184,8 @@ def train(
     _check_samples(cfg, images, labels)
     by_torch = not cfg.convs and (options.method == "gradient" or not binary(cfg))
     if options.learn_thresholds and not by_torch:
-        raise ConfigError("--learn-thresholds: windows and coordinate descent keep thresholds as they"
-                          " are found; leave it out, or take the method 'gradient' and no "
+        raise ConfigError("--learn-thresholds: windows and coordinate descent keep thresholds as "
+                          "they are found; leave it out, or take the method 'gradient' and no "
                           "convolutions")
     if options.learn_thresholds and cfg.precision != 8:
         raise ConfigError(f"--learn-thresholds: thresholds of {cfg.precision} bits a pixel are not "
