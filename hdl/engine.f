@@ -40,7 +40,6 @@ engine/stream_ring.sv
 engine/burst_split.sv
 engine/dma_read.sv
 engine/dma_write.sv
-shell/axil_write.sv
 shell/axil_regs.sv
 shell/frame_ctl.sv
 shell/region_addr.sv

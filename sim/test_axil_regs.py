@@ -157,7 +157,6 @@ async def control_and_interrupt(dut):  # noqa: ANN001, ANN201
 
 def test_axil_regs(tmp_path: Path) -> None:
     build_and_test(
-        "axil_regs",
-        [Path("shell/regs_pkg.sv"), Path("shell/axil_write.sv"), Path("shell/axil_regs.sv")],
-        Path(__file__), {"ISA": 5, "ACT_WORDS": 1000}, run_dir=tmp_path,
-    )  # fmt: skip
+        "axil_regs", [Path("shell/regs_pkg.sv"), Path("shell/axil_regs.sv")], Path(__file__),
+        {"ISA": 5, "ACT_WORDS": 1000}, run_dir=tmp_path,
+    )

@@ -159,8 +159,7 @@ def test_tables_axil(tmp_path: Path) -> None:
     build_and_test(
         "tables_axil",
         [*generated, sim_dir() / "models" / "cells_xilinx.sv", Path("lib/fifo.sv"),
-         Path("tables/tables_axis.sv"), Path("shell/axil_write.sv"),
-         Path("shell/tables_axil.sv")],
+         Path("tables/tables_axis.sv"), Path("shell/tables_axil.sv")],
         Path(__file__), run_dir=tmp_path / "run",
     )  # fmt: skip
 

@@ -63,38 +63,51 @@ module axil_regs #(
   localparam logic [1:0] OKAY = 2'b00;
   localparam logic [1:0] SLVERR = 2'b10;
 
-  logic act;  // a write
-  logic [7:0] awaddr;
-  logic [31:0] wdata;
-  logic [3:0] wstrb;
+  // Write channels: address and data wait for each other
+  logic aw_full_q;
+  logic w_full_q;
+  logic [7:0] awaddr_q;
+  logic [31:0] wdata_q;
+  logic [3:0] wstrb_q;
+  logic bvalid_q;
+  logic [1:0] bresp_q;
+  logic act;
   logic writable;
   logic [31:0] mask;
 
-  assign mask = {{8{wstrb[3]}}, {8{wstrb[2]}}, {8{wstrb[1]}}, {8{wstrb[0]}}};
+  assign act = aw_full_q && w_full_q && !bvalid_q;
+  assign mask = {{8{wstrb_q[3]}}, {8{wstrb_q[2]}}, {8{wstrb_q[1]}}, {8{wstrb_q[0]}}};
+  assign s_axil_awready = !aw_full_q;
+  assign s_axil_wready = !w_full_q;
+  assign s_axil_bvalid = bvalid_q;
+  assign s_axil_bresp = bresp_q;
 
-  axil_write u_write (
-      .clk(clk),
-      .rst(rst),
-      .s_axil_awaddr(s_axil_awaddr),
-      .s_axil_awvalid(s_axil_awvalid),
-      .s_axil_awready(s_axil_awready),
-      .s_axil_wdata(s_axil_wdata),
-      .s_axil_wstrb(s_axil_wstrb),
-      .s_axil_wvalid(s_axil_wvalid),
-      .s_axil_wready(s_axil_wready),
-      .s_axil_bresp(s_axil_bresp),
-      .s_axil_bvalid(s_axil_bvalid),
-      .s_axil_bready(s_axil_bready),
-      .valid(act),
-      .addr(awaddr),
-      .data(wdata),
-      .strb(wstrb),
-      .done(act),
-      .okay(writable)
-  );
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      aw_full_q <= 1'b0;
+      w_full_q <= 1'b0;
+      bvalid_q <= 1'b0;
+    end else begin
+      if (s_axil_awvalid && !aw_full_q) aw_full_q <= 1'b1;
+      else if (act) aw_full_q <= 1'b0;
+      if (s_axil_wvalid && !w_full_q) w_full_q <= 1'b1;
+      else if (act) w_full_q <= 1'b0;
+      if (act) bvalid_q <= 1'b1;
+      else if (s_axil_bready) bvalid_q <= 1'b0;
+    end
+  end
+
+  always_ff @(posedge clk) begin
+    if (!aw_full_q) awaddr_q <= {s_axil_awaddr[7:2], 2'b00};
+    if (!w_full_q) begin
+      wdata_q <= s_axil_wdata;
+      wstrb_q <= s_axil_wstrb;
+    end
+    if (act) bresp_q <= writable ? OKAY : SLVERR;
+  end
 
   always_comb begin
-    case (awaddr)
+    case (awaddr_q)
       regs_pkg::ADDR_CTRL, regs_pkg::ADDR_IRQ_ENABLE, regs_pkg::ADDR_IRQ_STATUS,
       regs_pkg::ADDR_PROG_ADDR, regs_pkg::ADDR_PROG_WORDS, regs_pkg::ADDR_IMAGE_ADDR,
       regs_pkg::ADDR_OUTPUT_ADDR, regs_pkg::ADDR_SCRATCH_ADDR, regs_pkg::ADDR_WATCHDOG,
@@ -114,9 +127,9 @@ module axil_regs #(
   logic irq_q;
 
   assign irq_set = {irq_error, irq_done};
-  assign irq_clear = (act && awaddr == regs_pkg::ADDR_IRQ_STATUS && wstrb[0]) ? wdata[1:0]
+  assign irq_clear = (act && awaddr_q == regs_pkg::ADDR_IRQ_STATUS && wstrb_q[0]) ? wdata_q[1:0]
                                                                                  : 2'b00;
-  assign ctrl = act && awaddr == regs_pkg::ADDR_CTRL && wstrb[0];
+  assign ctrl = act && awaddr_q == regs_pkg::ADDR_CTRL && wstrb_q[0];
   assign irq = irq_q;
 
   always_ff @(posedge clk) begin
@@ -129,11 +142,11 @@ module axil_regs #(
     end else begin
       irq_status_q <= (irq_status_q & ~irq_clear) | irq_set;
       irq_q <= (irq_status_q & irq_enable_q) != '0;
-      if (act && awaddr == regs_pkg::ADDR_IRQ_ENABLE && wstrb[0]) begin
-        irq_enable_q <= wdata[1:0];
+      if (act && awaddr_q == regs_pkg::ADDR_IRQ_ENABLE && wstrb_q[0]) begin
+        irq_enable_q <= wdata_q[1:0];
       end
-      start <= ctrl && wdata[regs_pkg::CTRL_START_LSB];
-      soft_reset <= ctrl && wdata[regs_pkg::CTRL_RESET_LSB];
+      start <= ctrl && wdata_q[regs_pkg::CTRL_START_LSB];
+      soft_reset <= ctrl && wdata_q[regs_pkg::CTRL_RESET_LSB];
     end
   end
 
@@ -147,14 +160,14 @@ module axil_regs #(
       scratch_addr <= '0;
       watchdog <= '0;
     end else if (act) begin
-      case (awaddr)
-        regs_pkg::ADDR_PROG_ADDR: prog_addr <= (prog_addr & ~mask) | (wdata & mask);
-        regs_pkg::ADDR_PROG_WORDS: prog_words <= (prog_words & ~mask) | (wdata & mask);
-        regs_pkg::ADDR_IMAGE_ADDR: image_addr <= (image_addr & ~mask) | (wdata & mask);
-        regs_pkg::ADDR_OUTPUT_ADDR: output_addr <= (output_addr & ~mask) | (wdata & mask);
-        regs_pkg::ADDR_SCRATCH_ADDR: scratch_addr <= (scratch_addr & ~mask) | (wdata & mask);
-        regs_pkg::ADDR_WATCHDOG: watchdog <= (watchdog & ~mask) | (wdata & mask);
-        regs_pkg::ADDR_LANE_WORDS: lane_words <= (lane_words & ~mask) | (wdata & mask);
+      case (awaddr_q)
+        regs_pkg::ADDR_PROG_ADDR: prog_addr <= (prog_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_PROG_WORDS: prog_words <= (prog_words & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_IMAGE_ADDR: image_addr <= (image_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_OUTPUT_ADDR: output_addr <= (output_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_SCRATCH_ADDR: scratch_addr <= (scratch_addr & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_WATCHDOG: watchdog <= (watchdog & ~mask) | (wdata_q & mask);
+        regs_pkg::ADDR_LANE_WORDS: lane_words <= (lane_words & ~mask) | (wdata_q & mask);
         default: ;
       endcase
     end
@@ -225,7 +238,7 @@ module axil_regs #(
   end
 
   logic unused;
-  assign unused = &{1'b0, s_axil_araddr[1:0]};
+  assign unused = &{1'b0, s_axil_awaddr[1:0], s_axil_araddr[1:0]};
 endmodule
 
 `default_nettype wire

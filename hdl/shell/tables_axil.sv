@@ -44,18 +44,21 @@ module tables_axil (
   localparam logic [1:0] OKAY = 2'b00;
   localparam logic [1:0] SLVERR = 2'b10;
   localparam logic [31:0] ID = 32'h4C425448;
-  localparam logic [7:0] STATUS = 8'h08;
-  localparam logic [7:0] CONTROL = 8'h10;
   localparam int unsigned WORDS = (tables_pkg::PIXELS + 3) / 4;
 
   logic rst;
   logic forget_q;
   logic core_rst;
 
-  logic pending;  // a write
-  logic [7:0] awaddr;
-  logic [31:0] wdata;
-  logic [3:0] wstrb;
+  // Write channels: address and data wait for each other
+  logic aw_full_q;
+  logic w_full_q;
+  logic [5:0] awaddr_q;
+  logic [31:0] wdata_q;
+  logic [3:0] wstrb_q;
+  logic bvalid_q;
+  logic [1:0] bresp_q;
+  logic pending;
   logic to_data;
   logic whole;  // all four bytes are written
   logic word_valid;
@@ -73,52 +76,57 @@ module tables_axil (
 
   assign rst = !aresetn;
   assign core_rst = rst || forget_q;
-  assign to_data = awaddr[7];
-  assign whole = wstrb == 4'hF;
+  assign s_axil_awready = !aw_full_q;
+  assign s_axil_wready = !w_full_q;
+  assign s_axil_bvalid = bvalid_q;
+  assign s_axil_bresp = bresp_q;
+  assign pending = aw_full_q && w_full_q && !bvalid_q;
+  assign to_data = awaddr_q[5];
+  assign whole = wstrb_q == 4'hF;
   assign word_valid = pending && to_data && whole && waited_q != 8'hFF;
   assign refuse = pending && to_data && whole && waited_q == 8'hFF;
   assign finish = pending && (!to_data || !whole || refuse || word_ready);
   assign last_word = words_q == 16'(WORDS - 1);
   assign irq = enable_q && class_valid;
 
-  axil_write u_write (
-      .clk(aclk),
-      .rst(rst),
-      .s_axil_awaddr(s_axil_awaddr),
-      .s_axil_awvalid(s_axil_awvalid),
-      .s_axil_awready(s_axil_awready),
-      .s_axil_wdata(s_axil_wdata),
-      .s_axil_wstrb(s_axil_wstrb),
-      .s_axil_wvalid(s_axil_wvalid),
-      .s_axil_wready(s_axil_wready),
-      .s_axil_bresp(s_axil_bresp),
-      .s_axil_bvalid(s_axil_bvalid),
-      .s_axil_bready(s_axil_bready),
-      .valid(pending),
-      .addr(awaddr),
-      .data(wdata),
-      .strb(wstrb),
-      .done(finish),
-      .okay(whole && !refuse && (to_data || awaddr == STATUS || awaddr == CONTROL))
-  );
+  always_ff @(posedge aclk) begin
+    if (!aw_full_q) awaddr_q <= s_axil_awaddr[7:2];
+    if (!w_full_q) begin
+      wdata_q <= s_axil_wdata;
+      wstrb_q <= s_axil_wstrb;
+    end
+    if (finish) begin
+      bresp_q <= (whole && !refuse && (to_data || awaddr_q == 6'h02 || awaddr_q == 6'h04)) ? OKAY
+                                                                                          : SLVERR;
+    end
+  end
 
   always_ff @(posedge aclk) begin
     if (rst) begin
+      aw_full_q <= 1'b0;
+      w_full_q  <= 1'b0;
+      bvalid_q  <= 1'b0;
       waited_q  <= '0;
       words_q   <= '0;
       refused_q <= 1'b0;
       enable_q  <= 1'b0;
       forget_q  <= 1'b0;
     end else begin
+      if (s_axil_awvalid && !aw_full_q) aw_full_q <= 1'b1;
+      else if (finish) aw_full_q <= 1'b0;
+      if (s_axil_wvalid && !w_full_q) w_full_q <= 1'b1;
+      else if (finish) w_full_q <= 1'b0;
+      if (finish) bvalid_q <= 1'b1;
+      else if (s_axil_bready) bvalid_q <= 1'b0;
       waited_q <= (word_valid && !word_ready) ? waited_q + 1'b1 : '0;
       forget_q <= 1'b0;
       if (word_valid && word_ready) words_q <= last_word ? '0 : words_q + 1'b1;
       if (refuse) refused_q <= 1'b1;
       if (finish && whole && !to_data) begin
-        if (awaddr == STATUS && wdata[1]) refused_q <= 1'b0;
-        if (awaddr == CONTROL) begin
-          enable_q <= wdata[1];
-          forget_q <= wdata[0];
+        if (awaddr_q == 6'h02 && wdata_q[1]) refused_q <= 1'b0;
+        if (awaddr_q == 6'h04) begin
+          enable_q <= wdata_q[1];
+          forget_q <= wdata_q[0];
         end
       end
       if (forget_q) words_q <= '0;
@@ -165,7 +173,7 @@ module tables_axil (
   ) u_axis (
       .clk(aclk),
       .rst(core_rst),
-      .s_axis_tdata(wdata),
+      .s_axis_tdata(wdata_q),
       .s_axis_tvalid(word_valid),
       .s_axis_tready(word_ready),
       .s_axis_tlast(last_word),
@@ -178,7 +186,7 @@ module tables_axil (
 
   // Offsets are those of words
   logic unused;
-  assign unused = &{1'b0, s_axil_araddr[1:0]};
+  assign unused = &{1'b0, s_axil_awaddr[1:0], s_axil_araddr[1:0]};
 endmodule
 
 `default_nettype wire

@@ -33,7 +33,7 @@ METRIC = "top-1 accuracy"
 TARGETS: Mapping[str, str] = {"xc7": "xilinx", "ecp5": "ecp5", "ice40": "ice40", "gowin": "gowin"}
 STREAM = ("lib/fifo.sv", "tables/tables_axis.sv")
 STREAMING = ("tables/tables_stream.sv",)  # and the modules of a core that takes a position a clock
-SHELLS: Mapping[str, tuple[str, ...]] = {"zynq7": ("shell/axil_write.sv", "shell/tables_axil.sv")}
+SHELLS: Mapping[str, tuple[str, ...]] = {"zynq7": ("shell/tables_axil.sv",)}
 
 
 def data(ctx: Context) -> Outcome:
