@@ -15,6 +15,7 @@ import numpy as np
 from bench import engine_constant, fields, pack, power_up, settle, struct, struct_layout
 from cocotb.triggers import FallingEdge
 
+from hwflow.emit.engine.peak_cycles import peak_cycles
 from hwflow.ops import maxpool, peaks
 from hwflow.sim.runner import build_and_test
 
@@ -26,6 +27,7 @@ META_W = sum(META.values())  # below the fields of REQUEST
 INSERT_LAT = 7
 LANES = 16
 HM = 1000
+FULL = 1  # of MAPS: its peaks fill the queue while the threshold rises
 MAPS = [  # classes, height, width, logits and their chances
     (1, 4, 16, [-128], None), (3, 8, 32, [-100, -60, -70], None), (5, 10, 48, range(-20, 20), None),
     (7, 16, 16, [-3, 5, 9], [0.9, 0.08, 0.02]), (9, 6, 16, [-128], None),
@@ -36,8 +38,10 @@ MAPS = [  # classes, height, width, logits and their chances
 ]  # fmt: skip
 
 
-async def find(dut, logits: np.ndarray, rng: random.Random, hurried: bool) -> list[tuple]:  # noqa: ANN001
-    """One PEAK on (classes, H, W) logits: (logit, class, y, x) of the list, sorted."""
+async def find(
+    dut, logits: np.ndarray, rng: random.Random, hurried: bool  # noqa: ANN001
+) -> tuple[list[tuple], int]:
+    """One PEAK on (classes, H, W) logits: (logit, class, y, x) of the list, sorted; its cycles."""
     classes, height, width = logits.shape
     words, groups = width // LANES, height * width // LANES
     best = maxpool.golden((np.asarray(logits),), maxpool.MaxpoolAttrs(3, 1, 1), {})
@@ -57,7 +61,7 @@ async def find(dut, logits: np.ndarray, rng: random.Random, hurried: bool) -> li
     pipe: list[tuple[int, int] | None] = [None] * (INSERT_LAT + engine_constant("LANE_LAT"))
     chain: list[dict[str, int] | None] = [None] * 3  # the centre is [1]
     taken, found, held = 0, {}, [0, 0, 0]
-    for _ in range(60_000):
+    for cycles in range(60_000):  # noqa: B007
         answer = pipe.pop(0)
         dut.lanes_valid.value = int(answer is not None)
         dut.lanes_center.value, dut.lanes_peak.value = answer or (rng.getrandbits(144), 0xFFFF)
@@ -94,7 +98,7 @@ async def find(dut, logits: np.ndarray, rng: random.Random, hurried: bool) -> li
         x = 16 * at["xo"] + at["lane"]
         assert at["g"] == at["y"] * words + at["xo"]
         rows.append((at["logit"] - 256 * (at["logit"] > 127), at["class_id"], at["y"], x))
-    return sorted(rows, key=lambda row: (-row[0], row[2], row[3], row[1]))
+    return sorted(rows, key=lambda row: (-row[0], row[2], row[3], row[1])), cycles
 
 
 def _lanes(
@@ -135,7 +139,14 @@ async def equals_the_op(dut, number, hurried):  # noqa: ANN001, ANN201
         rest = np.zeros((4, height, width), np.int64)
         rows = peaks.golden((logits, rest[:2], rest[2:]), peaks.PeaksAttrs(100), {})
         want = [tuple(int(v) for v in row[:4]) for row in rows[rows[:, 1] >= 0]]
-        assert await find(dut, logits, rng, bool(hurried)) == want
+        for _ in range(256):  # until the counters are clear
+            await FallingEdge(dut.clk)
+        found, cycles = await find(dut, logits, rng, bool(hurried))
+        assert found == want
+        if hurried:
+            model = peak_cycles(logits)
+            near = 0.1 if number == FULL else 0.03
+            assert abs(model - cycles) <= near * cycles, (model, cycles)
     dut.forget.value = 1
     await FallingEdge(dut.clk)
     dut.forget.value = 0

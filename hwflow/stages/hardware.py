@@ -191,7 +191,7 @@ def measure(mb_s: float) -> Callable[[Context], Outcome]:
                 "sim_seconds": run.sim_seconds,
                 "sim_cpu_seconds": run.sim_cpu_seconds,
                 "layers": run.layers,
-                "model": model_rows(run.program),
+                "model": model_rows(run.program, run.peak_cycles),
                 "spans": [list(span) for span in run.spans],
                 "nodes": {str(step.tag): step.node for step in run.program.steps},
             },
@@ -204,12 +204,13 @@ def measure(mb_s: float) -> Callable[[Context], Outcome]:
     return stage
 
 
-def model_rows(program: Program) -> dict[str, int]:
-    """Cycles of each node by the cycle model."""
+def model_rows(program: Program, peak: int | None) -> dict[str, int]:
+    """Cycles of each node by the cycle model; peak: those of a PEAK on the frame's own heat map."""
     cycles: dict[str, int] = {}
     for step in program.steps:
-        if step.model_cycles is not None:
-            cycles[step.node] = cycles.get(step.node, 0) + step.model_cycles
+        own = peak if step.opcode == "PEAK" and peak is not None else step.model_cycles
+        if own is not None:
+            cycles[step.node] = cycles.get(step.node, 0) + own
     return cycles
 
 
@@ -251,6 +252,7 @@ class Run:
     spans: tuple[Span, ...]  # of the first frame's descriptors
     outputs: tuple[dict[str, np.ndarray], ...]  # maps that left the engine, of each frame
     images: int = 1  # in a frame
+    peak_cycles: int | None = None  # of PEAK, by the cycle model, on the first frame's heat map
 
 
 def _simulate(
@@ -313,6 +315,7 @@ def run_frames(
 
     from hwflow import decode, interp, verify
     from hwflow.emit.engine import check_trace, compile_graph
+    from hwflow.emit.engine.peak_cycles import peak_cycles
     from hwflow.emit.engine.planes import stored_outputs
     from hwflow.ops.types import int_type
     from hwflow.sim.engine import simulate
@@ -328,7 +331,7 @@ def run_frames(
     source = graph.inputs[0]
     signed = int_type(graph.tensors[source]).signed
     peaks = [node for node in graph.nodes if node.op == "peaks"]
-    tensors, arrays = 0, {"images": batch}
+    tensors, arrays, peak = 0, {"images": batch}, None
     outputs = []
     for number, (image, frame) in enumerate(zip(batch, result.frames, strict=True)):
         pixels = image.view(np.int8) if signed else image
@@ -347,6 +350,8 @@ def run_frames(
         outputs.append(found)
         if not peaks:
             continue
+        if number == 0:
+            peak = peak_cycles(expected[peaks[0].inputs[0]])
         scales = decode.HeadScales(*(float(graph.meta[f"scale.{head}"]) for head in HEADS))
         rows = expected[peaks[0].output]
         rows = rows[rows[:, 1] >= 0]  # the unused rows of the integer graph have class -1
@@ -364,7 +369,7 @@ def run_frames(
         name, len(batch), tensors + len(peaks), tuple(frame.cycles for frame in result.frames),
         graph.macs(), first.rd_bytes + first.wr_bytes, layers, arrays,
         result.sim_cycles, result.sim_seconds, result.sim_cpu_seconds, program, first.spans,
-        tuple(outputs),
+        tuple(outputs), peak_cycles=peak,
     )
 
 
