@@ -33,8 +33,8 @@ from hwflow.plan import write_atomic
 from hwflow.report import schema
 from hwflow.stages import hardware
 from hwflow.stages.options import BuildOptions, default_out, options
+from hwflow.stages.results import read_json
 from hwflow.stages.summary import git_commit
-from hwflow.stages.torch_half import read_json
 
 SCHEMA = 1
 BEFORE = ("data", "train", "export", "lower", "rtl")  # stages of a build that a frame needs

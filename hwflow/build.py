@@ -40,6 +40,7 @@ LOCK = ".lock"  # in every folder that a build has ever worked in
 class Outcome:
     """What a stage did, in words for people; `skipped` and `failed` need a `reason`.
 
+    seconds: what it is of was measured in an earlier run, which took so long: the stage is cached.
     A stage that failed after a measurement keeps its files, but is made again in the next build.
     """
 
@@ -47,6 +48,7 @@ class Outcome:
     skipped: bool = False
     reason: str | None = None
     failed: bool = False
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Context:
     """What a stage function gets: where to read, where to write, how to tell its progress.
 
     `work` is the stage's own new folder. `cache` stays between builds: what is put there must
-    carry its own stamp (as `plan.execute` writes). `say` shows a short line.
+    carry its own stamp (as `plan.execute` writes). `say` shows a short line. `anew`: nothing that
+    an earlier build measured may be used.
     """
 
     options: Any
@@ -76,6 +79,7 @@ class Context:
     cache: Path
     say: Callable[[str], None]
     records: Mapping[str, Record]
+    anew: bool = False
 
     def folder(self, stage: str) -> Path:
         """Folder of an earlier stage."""
@@ -95,6 +99,8 @@ class Stage:
     `folders`: resource folders (or `folder/sub`) whose files count. `tools`: distributions and
     programs whose version counts. `files`: files from outside. `state`: anything else from outside,
     as names and short values. `always`: never cached, and run even when an earlier stage failed.
+    `keeps`: it takes results from the user's cache (`hwflow.kept`), and runs if asked to measure
+    anew.
     """
 
     name: str
@@ -108,6 +114,7 @@ class Stage:
     files: Callable[[Any], Iterable[Path]] = field(default=lambda options: ())
     state: Callable[[Any], Mapping[str, str]] = field(default=lambda options: {})
     always: bool = False
+    keeps: bool = False
 
 
 class View(Protocol):
@@ -137,8 +144,11 @@ def build(
     out: Path,
     until: str | None = None,
     view: View | None = None,
+    anew: bool = False,
 ) -> tuple[Record, ...]:
     """Run the stages in order into `out`; one record for each, the failed one included.
+
+    anew: stages that take results from the user's cache run, and measure again.
 
     After a failure the later stages are left out (status skipped), but those marked `always`
     still run. Raises ConfigError for an unknown `until`, a folder in use by another build, or one
@@ -162,7 +172,7 @@ def build(
             if stop is not None and not stage.always:
                 record = Record(stage.name, "skipped", 0.0, "", stop)
             else:
-                record = _stage(stage, options, out, records, view)
+                record = _stage(stage, options, out, records, view, anew)
             records[stage.name] = record
             view.end(record)
             if record.status == "failed" and stop is None:
@@ -173,17 +183,19 @@ def build(
 
 
 def _stage(
-    stage: Stage, options: object, out: Path, records: Mapping[str, Record], view: View
+    stage: Stage, options: object, out: Path, records: Mapping[str, Record], view: View, anew: bool
 ) -> Record:
     view.start(stage.name)
     log = out / "logs" / f"{stage.name}.log"
     start = time.monotonic()
     try:
         if stage.always:
-            return _always(stage, options, out, records, view, log)
+            return _always(stage, options, out, records, view, anew, log)
         parts = key_parts(stage, options, out, records)
         stamp_path = out / ".stamps" / f"{stage.name}.json"
         stamp, why = _why(stamp_path, parts, out / stage.name)
+        if anew and stage.keeps:
+            stamp, why = None, ["it is to measure anew"]
         if stamp is not None:
             status = "cached" if stamp["status"] == "done" else "skipped"
             return Record(
@@ -193,8 +205,8 @@ def _stage(
         work.mkdir(parents=True)
         with _logging(log):
             LOG.info("stage %s runs: %s", stage.name, "; ".join(why))
-            outcome = stage.run(_context(stage, options, out, work, records, view))
-        seconds = time.monotonic() - start
+            outcome = stage.run(_context(stage, options, out, work, records, view, anew))
+        seconds = time.monotonic() - start if outcome.seconds is None else outcome.seconds
         _install(work, out / stage.name, stamp_path)
         if outcome.failed:
             with contextlib.suppress(OSError), _logging(log, "a"):
@@ -208,6 +220,8 @@ def _stage(
             "status": status, "seconds": seconds, "made": outcome.made, "reason": outcome.reason,
         }
         write_atomic(stamp_path, json.dumps(content, indent=1, sort_keys=True).encode())
+        if outcome.seconds is not None and not outcome.skipped:
+            status = "cached"
         return Record(
             stage.name, status, seconds, outcome.made, outcome.reason, tuple(why), log
         )
@@ -224,11 +238,12 @@ def _stage(
 
 
 def _always(
-    stage: Stage, options: object, out: Path, records: Mapping[str, Record], view: View, log: Path
+    stage: Stage, options: object, out: Path, records: Mapping[str, Record], view: View, anew: bool,
+    log: Path,
 ) -> Record:
     start = time.monotonic()
     with _logging(log):
-        outcome = stage.run(_context(stage, options, out, out, records, view))
+        outcome = stage.run(_context(stage, options, out, out, records, view, anew))
     return Record(
         stage.name, "skipped" if outcome.skipped else "done", time.monotonic() - start,
         outcome.made, outcome.reason, (), log,
@@ -236,11 +251,15 @@ def _always(
 
 
 def _context(
-    stage: Stage, options: object, out: Path, work: Path, records: Mapping[str, Record], view: View
+    stage: Stage, options: object, out: Path, work: Path, records: Mapping[str, Record], view: View,
+    anew: bool,
 ) -> Context:
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    return Context(options, out, work, cache, lambda text: view.say(stage.name, text), records)
+    def say(text: str) -> None:
+        view.say(stage.name, text)
+
+    return Context(options, out, work, cache, say, records, anew)
 
 
 def _install(work: Path, final: Path, stamp: Path) -> None:

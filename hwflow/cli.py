@@ -93,6 +93,10 @@ def build(
                      "sample reads. May save LUTs; unlike inputs may get other classes; the "
                      "report says so."),
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Synthesise (and on open boards place and route) "
+                           "anew; take nothing that an earlier build has measured."),
+    ] = False,
 ) -> None:
     """Build a model for a board: data, train, export, lower, verify, hls, rtl, sim, synth, ..."""
     from hwflow import build as runner
@@ -117,7 +121,7 @@ def build(
     name = f"{chosen.model} {chosen.size or ''}".strip()
     title = f"hwflow build {name} for {board}: {folder}"
     with resumable(), terminal.LiveView(console, title, explain) as view:
-        records = runner.build(stages.of(chosen), chosen, folder, until, view)
+        records = runner.build(stages.of(chosen), chosen, folder, until, view, no_cache)
     if junit is not None:
         from hwflow.report import junit as tests
 

@@ -29,7 +29,8 @@ Spec = Annotated[
                  "digits, cifar10, keel:NAME, csv:FILE. Default: the first."),
 ]
 Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Where downloads are kept; default ~/.cache/hwflow.")
+    Path | None, typer.Option("--cache", help="Where downloads and what slow tools made are kept; "
+                              "default ~/.cache/hwflow.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Run = Annotated[Path, typer.Argument(help="Run directory of a build.")]

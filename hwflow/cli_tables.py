@@ -12,6 +12,7 @@ from rich.console import Console
 
 from hwflow.errors import VerifyError
 from hwflow.plan import write_atomic
+from hwflow.resources import default_cache
 
 if TYPE_CHECKING:
     from hwflow.bench_tables import Results
@@ -54,7 +55,7 @@ def bench_tables(
     rows = bench_tables.choose(only, data)
     error = Console(stderr=True, highlight=False)
     if not show:
-        kept = cache or Path.home() / ".cache" / "hwflow"
+        kept = cache or default_cache()
         found = bench_tables.measure(
             rows, out, kept, peers_python or Path(sys.executable),
             lambda text: error.print(text, markup=False, soft_wrap=True),

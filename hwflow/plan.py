@@ -21,7 +21,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hwflow.errors import ToolError
 
@@ -80,35 +82,42 @@ class Plan:
 
 @dataclass(frozen=True)
 class Executed:
-    """What `execute` did: `versions` maps a program's name to the version line it gave."""
+    """What `execute` did: `versions` maps a program's name to the version line it gave.
+
+    `seconds` and `made` (UTC, as 2026-11-20 19:12) are of the run that made the products: if
+    `skipped`, an earlier one.
+    """
 
     skipped: bool
     seconds: float
     versions: Mapping[str, str]
     logs: tuple[Path, ...]
+    made: str
 
 
 def execute(
-    plan: Plan, directory: Path, on_line: Callable[[str], None] | None = None
+    plan: Plan, directory: Path, on_line: Callable[[str], None] | None = None, anew: bool = False
 ) -> Executed:
     """Write the plan's files, run its commands, check exit codes and products.
 
     A plan whose digest, tool versions and products equal those of the stamp from an earlier run
-    is skipped. The stamp is removed before anything is touched and written last, so that nothing
-    half-made is trusted later. `on_line` receives each line a command prints, as it comes.
+    is skipped, unless it is to be run `anew`. The stamp is removed before anything is touched and
+    written last, so that nothing half-made is trusted later. `on_line` receives each line a command
+    prints, as it comes.
     Raises ToolError (missing program, exit code, timeout, product missing, full disk).
     """
     _check_names(plan)
     directory = Path(directory)
-    stamp_path = directory / f".{plan.name}.stamp.json"
+    stamp_path = directory / stamp_name(plan)
     logs = tuple(directory / c.log for c in plan.commands)
     start = time.monotonic()
     with _disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        versions = {_name(plan, c): _version(c) for c in plan.commands if c.version}
-        key = {"digest": plan.digest(), "versions": versions}
-        if _fresh(stamp_path, key, plan, directory):
-            return Executed(True, 0.0, versions, logs)
+        key = key_of(plan)
+        versions = key["versions"]
+        stamp = None if anew else _stamp(stamp_path, key, plan, directory)
+        if stamp is not None:
+            return Executed(True, stamp["seconds"], versions, logs, stamp["made"])
         stamp_path.unlink(missing_ok=True)
         for name in plan.products:
             if name not in plan.files:
@@ -126,9 +135,45 @@ def execute(
                     f"without error; see {', '.join(map(str, logs)) or 'no log'}"
                 )
             products[name] = _sha256_file(product)
-        stamp = json.dumps({**key, "products": products}, indent=1, sort_keys=True)
-        write_atomic(stamp_path, stamp.encode())
-    return Executed(False, time.monotonic() - start, versions, logs)
+        seconds, made = time.monotonic() - start, f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+        body = {**key, "products": products, "seconds": seconds, "made": made}
+        write_atomic(stamp_path, json.dumps(body, indent=1, sort_keys=True).encode())
+    return Executed(False, seconds, versions, logs, made)
+
+
+def key_of(plan: Plan) -> dict[str, Any]:
+    """What decides the results of a plan: its digest, and the versions its programs tell now."""
+    versions = {_name(plan, c): _version(c) for c in plan.commands if c.version}
+    return {"digest": plan.digest(), "versions": versions}
+
+
+def stamp_name(plan: Plan) -> str:
+    """The file in the plan's directory that says what the products there were made of."""
+    return f".{plan.name}.stamp.json"
+
+
+def is_done(plan: Plan, directory: Path, key: Mapping[str, Any]) -> bool:
+    """True if the directory holds what the plan would make, so that `execute` would skip it."""
+    return _stamp(directory / stamp_name(plan), key, plan, directory) is not None
+
+
+def adopt(plan: Plan, directory: Path, results: Mapping[str, bytes]) -> None:
+    """Put products, logs and stamp of an equal plan into a directory, as if it had run there.
+
+    results: by name, with the stamp under `stamp_name`. `execute` still compares the products with
+    the stamp.
+    """
+    _check_names(plan)
+    stamp = stamp_name(plan)
+    allowed = {*plan.products, *(command.log for command in plan.commands)}
+    with _disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / stamp).unlink(missing_ok=True)
+        for name, text in plan.files.items():
+            _write(directory / name, _data(text))
+        for name in allowed & results.keys():
+            write_atomic(directory / name, results[name])
+        write_atomic(directory / stamp, results[stamp])
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -189,18 +234,24 @@ def _check_names(plan: Plan) -> None:
             raise ToolError(f"{plan.name}: a command without a program; give its argv")
 
 
-def _fresh(stamp_path: Path, key: Mapping[str, object], plan: Plan, directory: Path) -> bool:
+def _stamp(
+    path: Path, key: Mapping[str, object], plan: Plan, directory: Path
+) -> dict[str, Any] | None:
+    """The stamp of a directory whose products are those of this key; None if they are not."""
     try:
-        stamp = json.loads(stamp_path.read_text())
+        stamp = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
-        return False
+        return None
     if not isinstance(stamp, dict) or any(stamp.get(k) != v for k, v in key.items()):
-        return False
-    products = stamp.get("products")
+        return None
+    products, seconds, made = (stamp.get(name) for name in ("products", "seconds", "made"))
     if not isinstance(products, dict) or set(products) != set(plan.products):
-        return False
+        return None
+    if not isinstance(seconds, int | float) or not isinstance(made, str):
+        return None
     paths = {name: directory / name for name in plan.products}
-    return all(p.is_file() and _sha256_file(p) == products[name] for name, p in paths.items())
+    same = all(p.is_file() and _sha256_file(p) == products[name] for name, p in paths.items())
+    return stamp if same else None
 
 
 def _write(path: Path, data: bytes) -> None:

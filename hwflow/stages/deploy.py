@@ -14,7 +14,7 @@ from hwflow.build import Context, Outcome
 from hwflow.errors import ConfigError, ToolError
 from hwflow.stages import hls4ml_stage
 from hwflow.stages.options import BuildOptions
-from hwflow.stages.torch_half import read_json, write_json
+from hwflow.stages.results import read_json, write_json
 
 if TYPE_CHECKING:
     from hwflow.boards import Board

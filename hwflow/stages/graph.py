@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hwflow.build import Context, Outcome
 from hwflow.errors import DataError, GraphError
 from hwflow.stages.options import BuildOptions
-from hwflow.stages.torch_half import read_json, write_json
+from hwflow.stages.results import read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,7 @@ from hwflow.stages import hls4ml_stage
 from hwflow.stages.deploy import HOST
 from hwflow.stages.graph import graph_folders, images
 from hwflow.stages.options import BuildOptions
-from hwflow.stages.torch_half import write_json
+from hwflow.stages.results import write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from hwflow import boards
 from hwflow.build import Context, Outcome
 from hwflow.errors import VerifyError
 from hwflow.stages.graph import graph_folders, images, onnx_files
-from hwflow.stages.torch_half import write_json
+from hwflow.stages.results import write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from hwflow.plan import write_atomic
 from hwflow.report import schema
 from hwflow.stages import unseen
 from hwflow.stages.options import BuildOptions
-from hwflow.stages.torch_half import read_json
+from hwflow.stages.results import read_json
 
 
 def report(ctx: Context) -> Outcome:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from hwflow import boards, resources
 from hwflow.build import Context, Outcome
 from hwflow.errors import ConfigError, DataError, VerifyError
+from hwflow.stages import synthesis
 from hwflow.stages.graph import graph_folders
 from hwflow.stages.options import BuildOptions
-from hwflow.stages.torch_half import read_json, write_json
+from hwflow.stages.results import read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -306,7 +307,7 @@ def sim(ctx: Context) -> Outcome:
 
 def synth(ctx: Context) -> Outcome:
     """Yosys' cells of the whole system on a Zynq; on open boards nextpnr's plan synthesises."""
-    from hwflow.plan import execute
+    from hwflow import kept
     from hwflow.toolchain import vivado, yosys
 
     board = boards.load(ctx.options.board)
@@ -314,7 +315,7 @@ def synth(ctx: Context) -> Outcome:
         return Outcome("", True, "the stage bitstream synthesises and routes with nextpnr")
     plan = yosys.plan(sources(ctx, SHELLS["zynq7"]), vivado.TABLES_CORE, board, {}, cells=True)
     folder = ctx.cache / "yosys"
-    execute(plan, folder)
+    done = kept.execute(plan, folder, synthesis.store(ctx), anew=ctx.anew)
     for name in (*plan.products, "synth.ys", "yosys.log"):
         shutil.copyfile(folder / name, ctx.work / name)
     used = yosys.count((folder / "stat.json").read_text(), board)
@@ -325,7 +326,9 @@ def synth(ctx: Context) -> Outcome:
         f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.1f} %)"
         for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
     ]
-    return Outcome(f"with the AXI shell: {', '.join(parts)}; the core alone {core:,} LUT")
+    seconds, origin = synthesis.origin_of(done, yosys.version())
+    return Outcome(f"with the AXI shell: {', '.join(parts)}; the core alone {core:,} LUT",
+                   reason=origin, seconds=seconds)
 
 
 def sources(ctx: Context, shell: tuple[str, ...]) -> dict[str, Path]:
@@ -362,6 +365,7 @@ def _open_board(ctx: Context, board: Board) -> Outcome:
     routed = nextpnr.build(
         board, files, openboards.TOP, ctx.cache / f"nextpnr-{board.name}", name=options.name,
         on_line=lambda line: ctx.say(line[:60]), allow_slow=options.allow_negative_slack,
+        store=synthesis.store(ctx), anew=ctx.anew,
     )
     file = routed.bitstream.name
     shutil.copyfile(routed.bitstream, ctx.work / file)
@@ -378,7 +382,11 @@ def _open_board(ctx: Context, board: Board) -> Outcome:
     used = ", ".join(f"{name} {one.used:,} of {one.available:,}"
                      for name, one in routed.utilisation.items())
     program = str(board.program).format(bitstream=ctx.folder("bitstream") / file)
-    return Outcome(f"{file}, {routed.fmax_mhz:.1f} MHz post-route; {used}. Load it with: {program}")
+    seconds, origin = synthesis.origin_of(routed.executed, str(routed.timing.tool))
+    return Outcome(
+        f"{file}, {routed.fmax_mhz:.1f} MHz post-route; {used}. Load it with: {program}",
+        reason=origin, seconds=seconds,
+    )
 
 
 def _vivado(ctx: Context, board: Board) -> Outcome:

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwflow.build import Context, Outcome
 from hwflow.errors import DataError
 from hwflow.stages.options import BuildOptions
+from hwflow.stages.results import read_json, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,17 +24,6 @@ CALIBRATION_IMAGES = 8
 UNTRAINED_PIXELS = 4 * 256 * 256  # all that untrained weights are calibrated with
 VECTORS = 2
 METRIC = "AP50 (VOC 2007, 11 points)"
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON that is the same for the same content."""
-    path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote."""
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def data_state(options: BuildOptions) -> dict[str, str]:

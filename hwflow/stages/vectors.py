@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hwflow.build import Context, Outcome
 from hwflow.errors import DataError
 from hwflow.stages.options import BuildOptions
-from hwflow.stages.torch_half import write_json
+from hwflow.stages.results import write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hwflow import kept, resources
 from hwflow import plan as plans
-from hwflow import resources
 from hwflow.boards import Board, NextPnr
 from hwflow.errors import ConfigError, HwflowError, ResourceError, ToolError
 from hwflow.plan import PYTHON, Command, Plan
@@ -176,18 +176,24 @@ def build(
     name: str = "design",
     on_line: Callable[[str], None] | None = None,
     allow_slow: bool = False,
+    store: Path | None = None,
+    anew: bool = False,
 ) -> Routed:
     """A bitstream of `files` for a board, in the folder `out`.
 
     files: SystemVerilog by name in the order of compilation, and what it reads ($readmemh); `top`
-    has the ports of openboards.constraints, as openboards.wrap makes it. Raises ResourceError
+    has the ports of openboards.constraints, as openboards.wrap makes it. store: where `hwflow.kept`
+    looks for what an equal design made, unless it is to be made `anew`. Raises ResourceError
     when the design does not fit (used and available), ConfigError when the board file names what
     the chip does not have, ToolError when a tool fails or the board's clock is not met (unless
     allow_slow).
     """
     job = plan(files, top, board.family, board.open.nextpnr, openboards.constraints(board), name)
     try:
-        done = plans.execute(job, out, on_line)
+        if store is None:
+            done = plans.execute(job, out, on_line, anew)
+        else:
+            done = kept.execute(job, out, store, on_line, anew)
     except ToolError as error:
         log = out / "nextpnr.log"
         text = log.read_text(errors="replace") if log.is_file() else ""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from hwflow.plan import PYTHON, Command, Plan
 from hwflow.report.readers import yosys as reader
 from hwflow.report.readers.part import resources as resources_of
 from hwflow.report.schema import Resources, Used
+from hwflow.toolchain import timing
 from hwflow.toolchain.render import render
 
 # Families of boards and what their cells take.
@@ -83,9 +85,14 @@ def plan(
     )
     clock = Command(
         (PYTHON, "-m", "hwflow.toolchain.timing", "netlist.json", top, "timing.json"),
-        "timing.log", timeout_s=timeout_s, version=f"hwflow {hwflow.__version__}",
+        "timing.log", timeout_s=timeout_s,
+        version=f"hwflow {hwflow.__version__}, timing.py {_digest(Path(timing.__file__))}",
     )
     return Plan(packed, (command, clock), ("stat.json", "stat.txt", "timing.json"), "yosys")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def count(stat: str, board: Board) -> Resources:

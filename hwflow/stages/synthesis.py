@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synthesis by Yosys as a stage, taken from the user's cache where any build has made the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwflow.build import Context, Outcome
+from hwflow.resources import default_cache
+from hwflow.stages.results import write_json
+
+if TYPE_CHECKING:
+    from hwflow.boards import Board
+    from hwflow.plan import Executed
+
+
+def run(
+    ctx: Context, board: Board, files: Mapping[str, Path], top: str, values: Mapping[str, int],
+) -> Outcome:
+    """resources.json and what Yosys left, from the user's cache if any build has made the same.
+
+    Raises ResourceError when the design does not fit.
+    """
+    from hwflow import kept
+    from hwflow.toolchain import yosys
+
+    plan = yosys.plan(files, top, board, values)
+
+    def step(line: str) -> None:
+        # "3.12.4. Executing OPT pass (...)": the first numbers tell how far it is.
+        head, _, rest = line.partition(" ")
+        if head.rstrip(".").replace(".", "").isdigit() and rest.startswith("Executing"):
+            ctx.say(f"Yosys {head} {rest.removeprefix('Executing ')}"[:60])
+        elif line.startswith("waiting"):
+            ctx.say(line)
+
+    folder = ctx.cache / "yosys"
+    done = kept.execute(plan, folder, store(ctx), step, ctx.anew)
+    for name in (*plan.products, "synth.ys", "yosys.log"):
+        shutil.copyfile(folder / name, ctx.work / name)
+    used = yosys.count((folder / "stat.json").read_text(), board)
+    write_json(ctx.work / "resources.json", used.model_dump(mode="json"))
+    yosys.check_fits(used, board)
+    parts = [
+        f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.0f} %)"
+        for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
+    ]
+    seconds, origin = origin_of(done, yosys.version())
+    return Outcome(", ".join(parts), reason=origin, seconds=seconds)
+
+
+def store(ctx: Context) -> Path:
+    """Where results of slow programs are kept for every run directory."""
+    from hwflow import kept
+
+    return kept.folder(ctx.options.cache or default_cache())
+
+
+def origin_of(done: Executed, tool: str) -> tuple[float | None, str | None]:
+    """Seconds of an earlier run and a sentence on it, if the results are of one; else (None, None).
+    """
+    if not done.skipped:
+        return None, None
+    return done.seconds, (f"measured {done.made} UTC by {tool} and kept since then; --no-cache "
+                          "measures anew")
