@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,13 @@ from hwflow.errors import ConfigError, DataError
 from hwflow.models import dtnn
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables
 from hwflow.peers import ours
-from hwflow.train_tables import Copies, Progress, TableTraining, encoder, patches, train
-from hwflow.training_tables import descent, gradient
-from hwflow.training_tables.kernels import CompiledKernels, NumpyKernels, Stack, Warp, load
+from hwflow.train_tables import Progress, TableTraining, train
+from hwflow.training_tables import descent, gradient, loops
+from hwflow.training_tables.copies import Copies
+from hwflow.training_tables.encoders import thresholds_of
+from hwflow.training_tables.kernels import CompiledKernels, NumpyKernels, Stack, load
+from hwflow.training_tables.warps import Warp
+from hwflow.training_tables.wiring import patches
 
 SMALL = (1, 8, 8)
 CHECKPOINTS = Path(dtnn.__file__).parents[1] / "checkpoints"
@@ -117,6 +122,20 @@ def test_distortions_are_the_same_in_both(compiled: NumpyKernels) -> None:
     assert 0 < changed.sum() < len(picked)
     still = compiled.augment(images, picked, Warp(0, 0, 0, 0, 0, 0), 77)
     assert np.array_equal(still, images[picked])
+
+
+def test_loops_are_built_again_when_a_header_changes(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "templates", tmp_path / "cache"
+    shutil.copytree(loops.TEMPLATES, folder)
+    found = []
+    for change in ("", "", "// changed"):
+        with (folder / "common.h").open("a") as file:
+            file.write(change)
+        if loops.library(folder / "windows.cpp", cache) is None:
+            pytest.skip("no C++ compiler here")
+        found.append(sorted(cache.glob("windows-*.so")))
+    assert len(found[0]) == 1 and found[0] == found[1]
+    assert len(found[2]) == 2
 
 
 # --- coordinate descent --------------------------------------------------------------------------
@@ -370,7 +389,7 @@ def test_nodes_that_compute_train_and_become_tables(
     images, labels, test_images, test_labels = digits
     cfg = DtnnConfig("x", (60, 60), SMALL, inputs=3, bits=(2, 2), node=node)
     options = TableTraining(epochs=12, batch=64, rate=0.02, threads=1)
-    thresholds = encoder(cfg, images)
+    thresholds = thresholds_of(cfg, images)
     model = gradient.train_network(cfg, images, labels, thresholds, tmp_path, options)
     net = gradient.enumerate_tables(model, cfg)
     with torch.no_grad():
@@ -409,25 +428,22 @@ def test_quantiles_part_the_samples_evenly() -> None:
     values = rng.integers(0, 256, (1000, 2, 1, 1), dtype=np.uint8)
     values[:900, 1] = 0  # mostly black: the quantiles are those of the rest
     cfg = DtnnConfig("x", (20,), (2, 1, 1), levels=3)
-    found = encoder(cfg, values)
+    found = thresholds_of(cfg, values)
     shares = [(values[:, 0].ravel() >= t).mean() for t in found[0]]
     assert np.allclose(shares, [0.75, 0.5, 0.25], atol=0.03)
     assert np.allclose(found[1], [64, 128, 192], atol=25)
-    assert (encoder(dataclasses.replace(cfg, levels=1), values) == 128).all()
+    assert (thresholds_of(dataclasses.replace(cfg, levels=1), values) == 128).all()
 
 
 def test_copies_follow_seed_and_step(digits: tuple[np.ndarray, ...]) -> None:
     images, labels = digits[0][:128], digits[1][:128]
-    thresholds = np.full((64, 1), 128, np.int64)
-    made = [
-        Copies(NumpyKernels(), images, labels, 10, thresholds, TableTraining(seed=seed), None)
-        for seed in (0, 0, 1)
-    ]
+    made = [Copies(NumpyKernels(), images, labels, 10, TableTraining(seed=seed))
+            for seed in (0, 0, 1)]
     first, again, other = (c.draw(5, 1.0) for c in made)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other[0])
     assert not np.array_equal(first[0], made[0].draw(6, 1.0)[0])
-    assert first[0].shape == (64, 128) and first[1].shape == (10, 128)
+    assert first[0].shape == (128, *SMALL) and first[1].shape == (10, 128)
     assert np.array_equal(np.sort(first[1].argmax(0)), np.sort(labels))
 
 

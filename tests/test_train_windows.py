@@ -19,8 +19,8 @@ from hwflow.models import dtnn
 from hwflow.models.dtnn import Conv, DtnnConfig, Layer, Tables, Window
 from hwflow.peers import ours
 from hwflow.train_tables import Progress, TableTraining, recipe, train
-from hwflow.training_tables import windows
-from hwflow.training_tables.kernels import Warp
+from hwflow.training_tables import window_loops, windows
+from hwflow.training_tables.warps import Warp
 
 CONFIG = DtnnConfig(
     "odd", (40,), (2, 9, 8), levels=2, convs=(Conv(7, Window(3, pad=1), 2), Conv(9, Window(2))),
@@ -28,7 +28,9 @@ CONFIG = DtnnConfig(
 THRESHOLDS = np.array([[80, 150], [90, 200]])
 
 
-def network(loops: windows.NumpyLoops, cfg: DtnnConfig = CONFIG, seed: int = 3) -> windows.Network:
+def network(
+    loops: window_loops.NumpyLoops, cfg: DtnnConfig = CONFIG, seed: int = 3
+) -> windows.Network:
     net = windows.Network(windows.build(cfg, seed), loops, THRESHOLDS, cfg.classes, 1.5)
     net.sharpen()
     return net
@@ -41,18 +43,20 @@ def batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> windows.NumpyLoops:
-    loops = windows.load(tmp_path_factory.mktemp("loops"))
-    if not isinstance(loops, windows.CompiledLoops):
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> window_loops.NumpyLoops:
+    loops = window_loops.load(tmp_path_factory.mktemp("loops"))
+    if not isinstance(loops, window_loops.CompiledLoops):
         pytest.skip("no C++ compiler here")
     return loops
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_compiled_loops_equal_those_of_numpy(compiled: windows.NumpyLoops, stride: int) -> None:
+def test_compiled_loops_equal_those_of_numpy(
+    compiled: window_loops.NumpyLoops, stride: int
+) -> None:
     first = Conv(7, Window(3, stride, 1), 2)
     cfg = DtnnConfig("steps", (40,), (2, 9, 8), levels=2, convs=(first, Conv(9, Window(2))))
-    nets = [network(loops, cfg) for loops in (windows.NumpyLoops(), compiled)]
+    nets = [network(loops, cfg) for loops in (window_loops.NumpyLoops(), compiled)]
     losses = [net.descend(*batch()) for net in nets]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     for one, two in zip(nets[0].levels, nets[1].levels, strict=True):
@@ -70,7 +74,7 @@ def test_gradient_of_contents_is_the_change_of_the_loss() -> None:
     """Of the last layer, whose contents the loss depends on without a threshold between: the sum at
     a cell is the derivative to a vote, so that turning the cell over changes the loss by it, but
     for the curvature (small at a high temperature)."""
-    net = network(windows.NumpyLoops())
+    net = network(window_loops.NumpyLoops())
     net.temperature = 1e4
     images, q = batch()
     before = net.descend(images, q)
@@ -93,14 +97,14 @@ def test_gradient_of_contents_is_the_change_of_the_loss() -> None:
 
 def test_slopes_are_differences() -> None:
     """A table that copies its third pin: slope 1 there, 0 at the others, whatever is smoothed."""
-    level = network(windows.NumpyLoops()).levels[0]
+    level = network(window_loops.NumpyLoops()).levels[0]
     level.tables[:] = np.arange(64) >> 2 & 1
-    windows.NumpyLoops().slopes(level, 0.5)
+    window_loops.NumpyLoops().slopes(level, 0.5)
     assert (level.slopes[:, 2] == 127).all()
     assert not level.slopes[:, [0, 1, 3, 4, 5]].any()
 
 
-def test_all_forms_of_a_network_agree(compiled: windows.NumpyLoops, tmp_path: Path) -> None:
+def test_all_forms_of_a_network_agree(compiled: window_loops.NumpyLoops, tmp_path: Path) -> None:
     """Loops, arrays, torch, and the integer graph of the QONNX file."""
     net = network(compiled)
     arrays = windows.tables(net.levels, CONFIG, THRESHOLDS)

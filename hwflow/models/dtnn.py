@@ -174,7 +174,7 @@ def sized(
     """The largest classifier that takes at most `luts` LUT6, everything counted: one layer of
     tables, which did better than two of the same size (docs/dtnn-training.md).
 
-    thresholds: int64 (F, L), as `train_tables.encoder` will choose them from the samples; None
+    thresholds: int64 (F, L), as training will choose them from the samples (`encoders`); None
     takes the dearest. Raises ConfigError for a budget that does not hold one root a class.
     """
     from hwflow.emit.tables import most_tables

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwflow.training_tables.kernels import CELLS, PINS, NumpyKernels, Stack
+from hwflow.training_tables.kernels import NumpyKernels, Stack
+from hwflow.training_tables.loops import CELLS, PINS
 
 BLOCK = 64  # samples come in multiples of this
 QUIET = 0.03  # of the mean: gains below are left out where wires are judged

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Straight-through training in torch, of any network of hwflow/models/tables.py.
 
-Learned wiring is prune and regrow: the pins whose loss gradient times input says least are wired
-anew, each to the channel that the gradient at the pin goes with best. How many falls to none in the
-first two thirds of the epochs.
+Wires are learned by prune and regrow (wiring.py): a pin is worth its loss gradient times its input.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,17 +30,22 @@ from hwflow.models.tables import (
     TableNetwork,
     Thresholds,
 )
-from hwflow.training_tables import descent
+from hwflow.training_tables import descent, wiring
+from hwflow.training_tables.copies import Copies
+from hwflow.training_tables.encoders import columns
 from hwflow.training_tables.kernels import load as load_kernels
+from hwflow.training_tables.options import TableTraining
+from hwflow.training_tables.run import (
+    RESUME,
+    Progress,
+    ProgressCallback,
+    identity_of,
+    load_state,
+    save_state,
+)
 from hwflow.training_tables.teachers import teacher
 
-if TYPE_CHECKING:
-    from hwflow.train_tables import ProgressCallback, TableTraining
-
-REGROWN = 0.3  # share of the pins wired anew at first
-REGROW_UNTIL = 2 / 3
 REGROW_SAMPLES = 1024
-REGROWS_AN_EPOCH = 2
 THRESHOLD_RATE = 64.0  # thresholds are in pixels
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -104,18 +107,16 @@ def train_network(
 ) -> TableNetwork:  # fmt: skip
     """The same, but the torch modules, in evaluation mode. out: None keeps nothing to go on with.
     """
-    from hwflow.train_tables import Copies, Progress, identity_of, patches
-
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     allowed = None
     if cfg.wiring == "patches":
-        allowed = patches(cfg.shape, cfg.levels, cfg.widths[0], options.seed)
+        allowed = wiring.patches(cfg.shape, cfg.levels, cfg.widths[0], options.seed)
     learn = options.learn_thresholds
     model = build(cfg, thresholds, options.seed, allowed, learn).train()
     guide = teacher(images, labels, cfg.classes, options) if options.distil else None
     kernels = load_kernels(cache)
-    copies = Copies(kernels, images, labels, cfg.classes, thresholds, options, guide)
+    copies = Copies(kernels, images, labels, cfg.classes, options, guide)
     votes = cfg.widths[-1] // cfg.classes if cfg.head == "sum" else 1
     top = (1 << cfg.bits[-1]) - 1
     if options.temperature:
@@ -139,15 +140,18 @@ def train_network(
         cosine = 0.5 + 0.5 * math.cos(math.pi * epoch / options.epochs)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * cosine
-        columns, targets = copies.draw(epoch, 1, whole=learn)
-        x, q = torch.from_numpy(columns), torch.from_numpy(targets)
+        drawn, targets = copies.draw(epoch, 1)
+        if learn:
+            read = np.ascontiguousarray(drawn.reshape(len(drawn), -1).T)
+        else:
+            read = columns(drawn, thresholds)
+        x, q = torch.from_numpy(read), torch.from_numpy(targets)
         batch = min(options.batch, x.shape[1])
         steps = x.shape[1] // batch
-        part = epoch / (REGROW_UNTIL * options.epochs)
-        share = REGROWN * (1 - part) if cfg.wiring != "random" and part < 1 else 0.0
+        share = wiring.share(cfg, epoch, options.epochs)
         total, moved = 0.0, 0
         for step in range(steps):
-            if share and step % max(1, steps // REGROWS_AN_EPOCH) == 0:
+            if share and wiring.due(step, steps):
                 few = slice(step * batch, step * batch + REGROW_SAMPLES)
                 moved += _regrow(model, _bits(model, x[:, few]).detach(), q[:, few].T, temperature,
                                  share, allowed)  # fmt: skip
@@ -193,8 +197,6 @@ def _state(model: TableNetwork, optimiser: torch.optim.Optimizer) -> dict[str, T
 def _save(
     out: Path, identity: str, done: int, model: TableNetwork, optimiser: torch.optim.Optimizer
 ) -> None:
-    from hwflow.train_tables import save_state
-
     arrays = {name: value.detach().numpy() for name, value in _state(model, optimiser).items()}
     save_state(out, identity, done, arrays)
 
@@ -203,8 +205,6 @@ def _resume(
     out: Path, identity: str, model: TableNetwork, optimiser: torch.optim.Optimizer
 ) -> int:
     """Take up what `_save` left of the same run: epochs done."""
-    from hwflow.train_tables import RESUME, load_state
-
     wanted = _state(model, optimiser)
     found = load_state(out, identity, list(wanted))
     if found is None:
@@ -261,28 +261,20 @@ def _regrow(
     moved = 0
     for place, (layer, (at, _), x) in enumerate(zip(layers, seen, sources, strict=True)):
         wires = cast(Tensor, layer.wires)
-        count, inputs = wires.shape
+        inputs = wires.shape[1]
         assert at.grad is not None
         grad = at.grad.reshape(len(bits), -1)  # (B, N * k)
         centred = x - x.mean(0)
         gain = (grad.T @ centred).abs()  # (N * k, C)
         size = centred.std(0) + 1e-3
-        gain = gain / size
-        gain.reshape(count, inputs, -1).scatter_(
-            2, wires[:, None].expand(-1, inputs, -1), -1.0
-        )  # not what the node reads already
-        if allowed is not None and place == 0:
-            free = torch.from_numpy(allowed).bool().repeat_interleave(inputs, 0)
-            gain[~free] = -1.0
         own = at.detach().reshape(len(bits), -1)
         value = (grad * (own - own.mean(0))).abs().mean(0)
-        weakest = value.argsort()[: int(share * len(value))]
-        # at most one pin of a node, lest two of them take the same channel
-        _, first = np.unique((weakest // inputs).numpy(), return_index=True)
-        chosen = weakest[torch.from_numpy(np.sort(first))]
-        best = gain[chosen].argmax(1)
-        good = gain[chosen, best] > 0
-        wires.view(-1)[chosen[good]] = best[good]
+        chosen = wiring.weakest(value.argsort().numpy(), share, inputs)
+        best, gained = wiring.regrown(
+            chosen, wires.numpy(), (gain / size).numpy()[chosen], None if place else allowed
+        )
+        good = gained > 0
+        wires.view(-1)[torch.from_numpy(chosen[good])] = torch.from_numpy(best[good])
         moved += int(good.sum())
     return moved
 

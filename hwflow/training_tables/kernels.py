@@ -9,49 +9,28 @@ machines. Drawn augmentations are the same in both but for that rounding.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import logging
 import math
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-LOG = logging.getLogger(__name__)
+from hwflow.training_tables.loops import (
+    CELLS,
+    COMPILERS,
+    PINS,
+    TEMPLATES,
+    Betas,
+    adam,
+    addresses,
+    argument,
+    library,
+)
+from hwflow.training_tables.warps import Warp, warped
 
-CELLS = 64
-PINS = 6
 WORD = 16
-COMPILERS = ("c++", "g++", "clang++")
-# The parts of -ffast-math without its name: with it the linker adds code that changes how the whole
-# process, numpy and torch with it, computes numbers next to 0.
-FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
-         "-fassociative-math", "-freciprocal-math", "-ffinite-math-only", "-fcx-limited-range",
-         "-fno-rounding-math", "-shared", "-fPIC")  # fmt: skip
-COMPILE_TIMEOUT_S = 120
-SOURCE = Path(__file__).parent / "templates" / "kernels.cpp"
-Adam = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Warp:
-    """Random copies of images: shift in pixels, turn in radians, scale and shear as fractions.
-
-    elastic: largest displacement, in pixels, of the knots of a 5 x 5 grid. share: of the copies
-    that are changed at all.
-    """
-
-    shift: float = 1.5
-    turn: float = 0.14
-    scale: float = 0.08
-    shear: float = 0.08
-    elastic: float = 0.0
-    share: float = 1.0
+SOURCE = TEMPLATES / "kernels.cpp"
 
 
 @dataclass
@@ -185,7 +164,7 @@ class NumpyKernels:
 
     def epoch(
         self, x: np.ndarray, stack: Stack, q: np.ndarray, scale: float, batch: int,
-        rates: tuple[float, float], done: int, betas: Adam,
+        rates: tuple[float, float], done: int, betas: Betas,
     ) -> float:  # fmt: skip
         """One pass of minibatches, straight through the hard tables; the mean loss.
 
@@ -202,9 +181,9 @@ class NumpyKernels:
             rate = rates[0] + (rates[1] - rates[0]) * step / steps
             read = x[:, part]
             if leaves:
-                leaf_at = leaf_row + _addresses(read, s.leaf_wires)
+                leaf_at = leaf_row + addresses(read, s.leaf_wires)
                 read = s.leaf_tables.reshape(-1)[leaf_at]
-            root_at = _addresses(read, s.root_wires)
+            root_at = addresses(read, s.root_wires)
             out = s.root_tables.reshape(-1)[root_row + root_at]
             score = out.reshape(classes, each, batch).sum(axis=1, dtype=np.float32)
             shifted = (score - score.max(axis=0)) * np.float32(scale)
@@ -220,10 +199,10 @@ class NumpyKernels:
                     ones = s.root_tables.reshape(-1)[root_row + (root_at | bit)].astype(np.int8)
                     zeros = s.root_tables.reshape(-1)[root_row + (root_at & ~bit)]
                     np.add.at(to_leaf, s.root_wires[:, pin], g * (ones - zeros.astype(np.int8)))
-            _adam(s.root_values, s.root_m, s.root_v, s.root_tables, sums, rate, done + step, betas)
+            adam(s.root_values, s.root_m, s.root_v, s.root_tables, sums, rate, done + step, betas)
             if leaves:
                 sums = _sums(leaf_at, to_leaf, leaves)
-                _adam(s.leaf_values, s.leaf_m, s.leaf_v, s.leaf_tables, sums, rate, done + step,
+                adam(s.leaf_values, s.leaf_m, s.leaf_v, s.leaf_tables, sums, rate, done + step,
                       betas)  # fmt: skip
         return float(total / max(1, steps * batch))
 
@@ -233,82 +212,13 @@ class NumpyKernels:
         """Changed copies uint8 (n, C, H, W) of images[picked]; the seed decides all."""
         out = np.empty((len(picked), *images.shape[1:]), np.uint8)
         for place, which in enumerate(picked):
-            out[place] = _warped(images[which], warp, seed + place * 0x51ED27F)
+            out[place] = warped(images[which], warp, seed + place * 0x51ED27F)
         return out
-
-
-def _addresses(x: np.ndarray, wires: np.ndarray) -> np.ndarray:
-    at = np.zeros((len(wires), x.shape[1]), np.int64)
-    for place in range(PINS):
-        at |= x[wires[:, place]].astype(np.int64) << place
-    return at
 
 
 def _sums(at: np.ndarray, g: np.ndarray, count: int) -> np.ndarray:
     sums = np.bincount(at.reshape(-1), weights=g.reshape(-1), minlength=count * CELLS)
     made: np.ndarray = sums.reshape(count, CELLS).astype(np.float32)
-    return made
-
-
-def _adam(
-    values: np.ndarray, m: np.ndarray, v: np.ndarray, tables: np.ndarray, g: np.ndarray,
-    rate: float, done: int, betas: Adam,
-) -> None:  # fmt: skip
-    b1, b2 = betas
-    m *= b1
-    m += (1 - b1) * g
-    v *= b2
-    v += (1 - b2) * g * g
-    size = np.sqrt(v / (1 - b2 ** (done + 1))) + 1e-8
-    values -= np.float32(rate) * (m / (1 - b1 ** (done + 1))) / size
-    np.clip(values, -1, 1, out=values)
-    tables[:] = values > 0
-
-
-class _Draw:
-    """splitmix64, as in kernels.cpp."""
-
-    def __init__(self, seed: int) -> None:
-        self.state = seed
-
-    def within(self, bound: float) -> float:
-        """Uniform in -bound..bound."""
-        mask = (1 << 64) - 1
-        self.state = (self.state + 0x9E3779B97F4A7C15) & mask
-        z = self.state
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-        z ^= z >> 31
-        return ((z >> 40) / 8388608.0 - 1.0) * bound
-
-
-def _warped(image: np.ndarray, warp: Warp, seed: int) -> np.ndarray:
-    """One copy of an image (C, H, W)."""
-    draw = _Draw(seed)
-    if draw.within(0.5) + 0.5 >= warp.share:
-        return image
-    height, width = image.shape[1:]
-    turn, sx, sy = draw.within(warp.turn), 1 + draw.within(warp.scale), 1 + draw.within(warp.scale)
-    skew, dx, dy = draw.within(warp.shear), draw.within(warp.shift), draw.within(warp.shift)
-    knots = np.array([[draw.within(warp.elastic) for _ in range(2)] for _ in range(25)])
-    mx, my = (width - 1) / 2, (height - 1) / 2
-    y, x = np.mgrid[:height, :width]
-    px = math.cos(turn) * sx * (x - mx) + (skew - math.sin(turn) * sx) * (y - my) + mx + dx
-    py = math.sin(turn) * sy * (x - mx) + math.cos(turn) * sy * (y - my) + my + dy
-    gx, gy = x * 4 / width, y * 4 / height
-    at = gy.astype(int) * 5 + gx.astype(int)
-    fx, fy = gx % 1, gy % 1
-    for axis, to in enumerate((px, py)):
-        knot = knots[:, axis]
-        upper = knot[at] * (1 - fx) + knot[at + 1] * fx
-        to += upper * (1 - fy) + (knot[at + 5] * (1 - fx) + knot[at + 6] * fx) * fy
-    px, py = np.clip(px, -1, width) + 2, np.clip(py, -1, height) + 2
-    framed = np.pad(image, ((0, 0), (2, 2), (2, 2))).astype(np.float64)
-    ix, iy = px.astype(int), py.astype(int)
-    fx, fy = px - ix, py - iy
-    upper = framed[:, iy, ix] * (1 - fx) + framed[:, iy, ix + 1] * fx
-    lower = framed[:, iy + 1, ix] * (1 - fx) + framed[:, iy + 1, ix + 1] * fx
-    made: np.ndarray = (upper * (1 - fy) + lower * fy + 0.5).astype(np.uint8)
     return made
 
 
@@ -394,7 +304,7 @@ class CompiledKernels(NumpyKernels):
 
     def epoch(
         self, x: np.ndarray, stack: Stack, q: np.ndarray, scale: float, batch: int,
-        rates: tuple[float, float], done: int, betas: Adam,
+        rates: tuple[float, float], done: int, betas: Betas,
     ) -> float:  # fmt: skip
         s = stack
         return self._call(
@@ -418,70 +328,7 @@ def _int32(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.int32)
 
 
-def argument(
-    value: np.ndarray | int | float | None,
-) -> ctypes.c_void_p | ctypes.c_long | ctypes.c_float:
-    """A value as the loops take it: arrays and None (no array) as addresses, long, float."""
-    if value is None:
-        return ctypes.c_void_p(0)
-    if isinstance(value, np.ndarray):
-        if not value.flags.c_contiguous:
-            raise ValueError("an array of a kernel has gaps")
-        return ctypes.c_void_p(value.ctypes.data)
-    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_long(int(value))
-
-
 def load(cache: Path, compilers: Sequence[str] = COMPILERS) -> NumpyKernels:
     """The compiled loops, built into the cache folder at first; numpy's without a compiler."""
     found = library(SOURCE, cache, compilers)
     return NumpyKernels() if found is None else CompiledKernels(found)
-
-
-def library(
-    source: Path, cache: Path, compilers: Sequence[str] = COMPILERS
-) -> ctypes.CDLL | None:
-    """A C++ file as a library, built into the cache folder at first; None without a compiler."""
-    found = next((path for path in map(shutil.which, compilers) if path), None)
-    if found is None:
-        LOG.info("no C++ compiler: tables are trained by numpy, some ten times slower")
-        return None
-    text = source.read_bytes()
-    identity = hashlib.sha256(text + " ".join((found, *FLAGS, _processor())).encode())
-    target = cache / f"{source.stem}-{identity.hexdigest()[:16]}.so"
-    if not target.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{source.stem}-") as folder:
-            made = Path(folder) / target.name
-            if not _compile(found, source, made):
-                return None
-            made.replace(target)
-    try:
-        return ctypes.CDLL(str(target))
-    except OSError as error:
-        LOG.warning("%s cannot be loaded (%s): tables are trained by numpy", target, error)
-        return None
-
-
-def _compile(compiler: str, source: Path, target: Path) -> bool:
-    command = [compiler, *FLAGS, "-march=native", str(source), "-o", str(target)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False,
-                              timeout=COMPILE_TIMEOUT_S)  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        LOG.warning("%s failed (%s): tables are trained by numpy", compiler, error)
-        return False
-    if done.returncode or not target.is_file():
-        tail = " / ".join(done.stderr.strip().splitlines()[-2:])
-        LOG.warning("%s failed (%s): tables are trained by numpy", compiler, tail)
-        return False
-    return True
-
-
-def _processor() -> str:
-    """What the compiled file depends on beside its source: the processor."""
-    info = Path("/proc/cpuinfo")
-    flags = ""
-    if info.is_file():
-        lines = info.read_text(errors="replace").splitlines()
-        flags = next((line for line in lines if line.startswith("flags")), "")
-    return f"{platform.machine()} {platform.processor()} {flags}"

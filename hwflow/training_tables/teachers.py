@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from hwflow.train_tables import TableTraining
+from hwflow.training_tables.options import TableTraining
 
 BATCH = 128
 RATE = 4e-3

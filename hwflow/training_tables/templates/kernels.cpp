@@ -3,39 +3,17 @@
 // does and has the same in numpy. Compiled where it runs, for the processor it runs on.
 // Tables have six inputs and 64 contents. Columns (bits of many samples) are bytes 0 or 1.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
+#include "common.h"
+
 #include <cstring>
 #include <vector>
-#if defined(__AVX512F__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
-#include <immintrin.h>
-#define WIDE 1
-#endif
-#ifdef __SSE__
-#include <xmmintrin.h>
-#endif
 
 namespace {
 
-constexpr int CELLS = 64;
-
-void addresses(const uint8_t* x, long stride, const int32_t* wires, long low, long n, uint8_t* out) {
-  const uint8_t* p[6];
-  for (int j = 0; j < 6; j++) p[j] = x + wires[j] * stride + low;
-  const uint8_t *a = p[0], *b = p[1], *c = p[2], *d = p[3], *e = p[4], *f = p[5];
-  for (long i = 0; i < n; i++)
-    out[i] = a[i] | (b[i] << 1) | (c[i] << 2) | (d[i] << 3) | (e[i] << 4) | (f[i] << 5);
-}
-
-void look(const uint8_t* table, const uint8_t* at, long n, uint8_t* out) {
-  long i = 0;
-#ifdef WIDE
-  const __m512i t = _mm512_loadu_si512(table);
-  for (; i + 64 <= n; i += 64)
-    _mm512_storeu_si512(out + i, _mm512_permutexvar_epi8(_mm512_loadu_si512(at + i), t));
-#endif
-  for (; i < n; i++) out[i] = table[at[i]];
+void columns(const uint8_t* x, long stride, const int32_t* wires, long low, long n, uint8_t* out) {
+  const uint8_t* p[PINS];
+  for (int j = 0; j < PINS; j++) p[j] = x + wires[j] * stride + low;
+  addresses(p, n, out);
 }
 
 void gather_sums(const uint8_t* at, const float* g, long n, float* sums) {
@@ -45,19 +23,6 @@ void gather_sums(const uint8_t* at, const float* g, long n, float* sums) {
     for (int k = 0; k < 4; k++) part[k][at[i + k]] += g[i + k];
   for (; i < n; i++) part[0][at[i]] += g[i];
   for (int k = 0; k < CELLS; k++) sums[k] = part[0][k] + part[1][k] + part[2][k] + part[3][k];
-}
-
-struct Adam { float rate, correct1, correct2, b1, b2; };
-
-void adam(const Adam& o, float* value, float* m, float* v, const float* g, uint8_t* table) {
-  for (int k = 0; k < CELLS; k++) {
-    m[k] = o.b1 * m[k] + (1 - o.b1) * g[k];
-    v[k] = o.b2 * v[k] + (1 - o.b2) * g[k] * g[k];
-    float next = value[k] - o.rate * (m[k] * o.correct1) / (std::sqrt(v[k] * o.correct2) + 1e-8f);
-    next = std::min(1.f, std::max(-1.f, next));
-    value[k] = next;
-    table[k] = next > 0;
-  }
 }
 
 uint64_t draw(uint64_t& state) {  // splitmix64
@@ -99,22 +64,10 @@ void sum_words(const int32_t* begin, const int32_t* end, const float* g, const u
 
 }  // namespace
 
-// Numbers next to 0 are 0 while a loop runs (they cost a hundred times as much), and what they were before
-// afterwards: the state belongs to the whole process, other code in it computes by the standard.
-struct Flush {
-#ifdef __SSE__
-    unsigned before = _mm_getcsr();
-    Flush() { _mm_setcsr(before | 0x8040); }
-    ~Flush() { _mm_setcsr(before); }
-#else
-    Flush() {}
-#endif
-};
-
 extern "C" {
 
 void address(const uint8_t* x, long n, const int32_t* wires, uint8_t* out) {
-  addresses(x, n, wires, 0, n, out);
+  columns(x, n, wires, 0, n, out);
 }
 
 void lookup(const uint8_t* table, const uint8_t* at, long n, uint8_t* out) { look(table, at, n, out); }
@@ -122,13 +75,13 @@ void lookup(const uint8_t* table, const uint8_t* at, long n, uint8_t* out) { loo
 void layer(const uint8_t* x, long n, const int32_t* wires, const uint8_t* tables, long count, uint8_t* out) {
   std::vector<uint8_t> at(n);
   for (long t = 0; t < count; t++) {
-    addresses(x, n, wires + 6 * t, 0, n, at.data());
+    columns(x, n, wires + 6 * t, 0, n, at.data());
     look(tables + CELLS * t, at.data(), n, out + t * n);
   }
 }
 
 void cell_sums(const uint8_t* at, const float* g, long n, double* out) {
-    const Flush flush;
+  const Flush flush;
   std::fill(out, out + CELLS, 0.);
   float part[CELLS];
   for (long i = 0; i < n; i += 4096) {
@@ -159,7 +112,7 @@ void put(uint16_t* rows, long stride, long bit, const uint8_t* column, long n) {
 // out[cell][bit]: the sum of g over the samples low..high that are in the cell and have the bit.
 void cell_bits(const uint8_t* at, const float* g, long low, long high, const uint16_t* rows,
                long stride, long words, float* out) {
-    const Flush flush;
+  const Flush flush;
   constexpr long BLOCK = 8192;  // so many rows stay in the cache while their words are summed
   std::fill(out, out + CELLS * words * 16, 0.f);
   std::vector<int32_t> order(std::min(BLOCK, high - low));
@@ -190,7 +143,7 @@ void cell_bits(const uint8_t* at, const float* g, long low, long high, const uin
 
 // out[pin][bit]: sum over the cells of |sum of g|, were this pin wired to that bit.
 void pin_gains(const float* cells, const double* sums, long words, float* out) {
-    const Flush flush;
+  const Flush flush;
   const long bits = words * 16;
   std::fill(out, out + 6 * bits, 0.f);
   for (int j = 0; j < 6; j++)
@@ -210,7 +163,7 @@ void pin_gains(const float* cells, const double* sums, long words, float* out) {
 // e: exp(score * scale) of the root's class; z: their sum over classes; q: the class's target.
 void root_gain(const float* e, const float* z, const float* q, const uint8_t* y, long n, float scale,
                float* out) {
-    const Flush flush;
+  const Flush flush;
   const float up = std::exp(scale) - 1, down = std::exp(-scale);
   for (long i = 0; i < n; i++) {
     const float e0 = y[i] ? e[i] * down : e[i], z0 = z[i] - e[i] + e0;
@@ -219,7 +172,7 @@ void root_gain(const float* e, const float* z, const float* q, const uint8_t* y,
 }
 
 void root_change(float* e, float* z, const uint8_t* old, const uint8_t* made, long n, float scale) {
-    const Flush flush;
+  const Flush flush;
   const float up = std::exp(scale) - 1, down = std::exp(-scale) - 1;
   for (long i = 0; i < n; i++) {
     const int step = static_cast<int>(made[i]) - static_cast<int>(old[i]);
@@ -233,7 +186,7 @@ void root_change(float* e, float* z, const uint8_t* old, const uint8_t* made, lo
 void leaf_gain(long count, const int32_t* readers, const int32_t* pins, const int32_t* classes,
                const uint8_t* at, const uint8_t* tables, const float* e, const float* z, const float* q,
                const uint8_t* y, long n, float scale, float* out) {
-    const Flush flush;
+  const Flush flush;
   constexpr int CHUNK = 1024;
   alignas(64) int8_t step[CHUNK];
   float change[CHUNK], wanted[CHUNK], factor[257];
@@ -280,7 +233,7 @@ double epoch(const uint8_t* x, long n, long leaves, long roots, long classes, co
              const int32_t* root_wires, float* root_values, float* root_m, float* root_v,
              uint8_t* root_tables, const float* q, float scale, long batch, float rate0, float rate1,
              long done, float b1, float b2) {
-    const Flush flush;
+  const Flush flush;
   const long each = roots / classes, steps = n / batch;
   std::vector<uint8_t> leaf_at(leaves * batch), y(leaves * batch), root_at(roots * batch), out(batch);
   std::vector<float> to_leaf(leaves * batch), g(classes * batch);
@@ -289,17 +242,16 @@ double epoch(const uint8_t* x, long n, long leaves, long roots, long classes, co
   for (long s = 0; s < steps; s++) {
     const long low = s * batch;
     const float rate = rate0 + (rate1 - rate0) * static_cast<float>(s) / static_cast<float>(steps);
-    const float t = static_cast<float>(done + s + 1);
-    const Adam o = {rate, 1 / (1 - std::pow(b1, t)), 1 / (1 - std::pow(b2, t)), b1, b2};
+    const Adam adam(rate, done + s, b1, b2, 1e-8f);
     for (long l = 0; l < leaves; l++) {
-      addresses(x, n, leaf_wires + 6 * l, low, batch, &leaf_at[l * batch]);
+      columns(x, n, leaf_wires + 6 * l, low, batch, &leaf_at[l * batch]);
       look(leaf_tables + CELLS * l, &leaf_at[l * batch], batch, &y[l * batch]);
     }
     std::fill(score.begin(), score.end(), 0);
     for (long r = 0; r < roots; r++) {
       uint8_t* at = &root_at[r * batch];
-      if (leaves) addresses(y.data(), batch, root_wires + 6 * r, 0, batch, at);
-      else addresses(x, n, root_wires + 6 * r, low, batch, at);
+      if (leaves) columns(y.data(), batch, root_wires + 6 * r, 0, batch, at);
+      else columns(x, n, root_wires + 6 * r, low, batch, at);
       look(root_tables + CELLS * r, at, batch, out.data());
       int* sum = &score[(r / each) * batch];
       for (long i = 0; i < batch; i++) sum[i] += out[i];
@@ -339,11 +291,11 @@ double epoch(const uint8_t* x, long n, long leaves, long roots, long classes, co
 #endif
         for (; i < batch; i++) to[i] += grad[i] * static_cast<float>(slope[at[i]]);
       }
-      adam(o, root_values + CELLS * r, root_m + CELLS * r, root_v + CELLS * r, sums, root_tables + CELLS * r);
+      adam.step(root_values + CELLS * r, root_m + CELLS * r, root_v + CELLS * r, sums, root_tables + CELLS * r, CELLS);
     }
     for (long l = 0; l < leaves; l++) {
       gather_sums(&leaf_at[l * batch], &to_leaf[l * batch], batch, sums);
-      adam(o, leaf_values + CELLS * l, leaf_m + CELLS * l, leaf_v + CELLS * l, sums, leaf_tables + CELLS * l);
+      adam.step(leaf_values + CELLS * l, leaf_m + CELLS * l, leaf_v + CELLS * l, sums, leaf_tables + CELLS * l, CELLS);
     }
   }
   return loss / static_cast<double>(std::max(1L, steps * batch));
@@ -353,7 +305,7 @@ double epoch(const uint8_t* x, long n, long leaves, long roots, long classes, co
 void augment(const uint8_t* images, const int32_t* picked, long count, long planes, long height, long width,
              float shift, float turn, float scale, float shear, float elastic, float share,
              uint64_t seed, uint8_t* out) {
-    const Flush flush;
+  const Flush flush;
   const long pitch = width + 4, size = planes * height * width;
   std::vector<uint8_t> framed(planes * (height + 4) * pitch);
   for (long i = 0; i < count; i++) {

@@ -3,49 +3,14 @@
 // tells what each does and has the same in numpy. Compiled where it runs, for the processor it runs on.
 // A map is bytes 0 or 1 (gradients: float) of LANES samples: [position][channel][sample].
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
+#include "common.h"
+
 #include <cstring>
 #include <vector>
-#if defined(__AVX512F__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
-#include <immintrin.h>
-#define WIDE 1
-#endif
-#ifdef __SSE__
-#include <xmmintrin.h>
-#endif
 
 namespace {
 
-constexpr int CELLS = 64, PINS = 6, LANES = 64;
-
-// Numbers next to 0 are 0 while a loop runs (they cost a hundred times as much), and what they were before
-// afterwards: the state belongs to the whole process, other code in it computes by the standard.
-struct Flush {
-#ifdef __SSE__
-  unsigned before = _mm_getcsr();
-  Flush() { _mm_setcsr(before | 0x8040); }
-  ~Flush() { _mm_setcsr(before); }
-#else
-  Flush() {}
-#endif
-};
-
-void addresses(const uint8_t* const* p, uint8_t* at) {
-  const uint8_t *a = p[0], *b = p[1], *c = p[2], *d = p[3], *e = p[4], *f = p[5];
-  for (int i = 0; i < LANES; i++)
-    at[i] = a[i] | (b[i] << 1) | (c[i] << 2) | (d[i] << 3) | (e[i] << 4) | (f[i] << 5);
-}
-
-void look(const uint8_t* table, const uint8_t* at, uint8_t* out) {
-#ifdef WIDE
-  const __m512i t = _mm512_loadu_si512(table);
-  _mm512_storeu_si512(out, _mm512_permutexvar_epi8(_mm512_loadu_si512(at), t));
-#else
-  for (int i = 0; i < LANES; i++) out[i] = table[at[i]];
-#endif
-}
+constexpr int LANES = 64;
 
 // Sums of g by address, those of even and odd samples apart; behind a pool most of g is 0
 void gather(const uint8_t* at, const float* g, float* sums) {
@@ -117,8 +82,8 @@ void forward(const uint8_t* in, const long* geometry, const int32_t* wires, cons
           const long from = offset(g, taps[n * PINS + j], y, x);
           p[j] = from < 0 ? ZERO : in + from;
         }
-        addresses(p, at);
-        look(tables + n * CELLS, at, out + ((y * g.ow + x) * count + n) * LANES);
+        addresses(p, LANES, at);
+        look(tables + n * CELLS, at, LANES, out + ((y * g.ow + x) * count + n) * LANES);
       }
 }
 
@@ -163,7 +128,7 @@ void backward(const uint8_t* in, const long* geometry, const int32_t* wires, con
           from[j] = offset(g, taps[n * PINS + j], y, x);
           p[j] = from[j] < 0 ? ZERO : in + from[j];
         }
-        addresses(p, at);
+        addresses(p, LANES, at);
         gather(at, mine, &part[n * 2 * CELLS]);
         if (to)
           for (int j = 0; j < PINS; j++)
@@ -205,19 +170,10 @@ void pool_back(const uint8_t* in, long c, long h, long w, long size, const float
     }
 }
 
-// Adam on contents in -1..1; tables are their signs
 void adam(float* values, float* m, float* v, uint8_t* tables, const float* g, long count, float rate, long done,
           float b1, float b2) {
   const Flush flush;
-  const float t = static_cast<float>(done + 1);
-  const float c1 = 1 / (1 - std::pow(b1, t)), c2 = 1 / (1 - std::pow(b2, t));
-  for (long k = 0; k < count * CELLS; k++) {
-    m[k] = b1 * m[k] + (1 - b1) * g[k];
-    v[k] = b2 * v[k] + (1 - b2) * g[k] * g[k];
-    const float next = values[k] - rate * (m[k] * c1) / (std::sqrt(v[k] * c2) + 1e-12f);
-    values[k] = std::min(1.f, std::max(-1.f, next));
-    tables[k] = values[k] > 0;
-  }
+  Adam(rate, done, b1, b2, 1e-12f).step(values, m, v, g, tables, count * CELLS);
 }
 
 }  // extern "C"

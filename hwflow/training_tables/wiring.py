@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wiring: where nodes may read, and prune and regrow, on whatever road.
+
+Learned wiring is prune and regrow: the pins that say least are wired anew, each to the channel that
+the gradient at the pin goes with best. How many falls to none in the first two thirds of the
+epochs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwflow.models.dtnn import DtnnConfig
+from hwflow.training_tables.run import START
+
+REGROWN = 0.3  # share of the pins wired anew at first
+REGROW_UNTIL = 2 / 3
+REGROWS_AN_EPOCH = 2
+
+
+def share(cfg: DtnnConfig, epoch: int, epochs: int) -> float:
+    """Of the pins, to wire anew in an epoch, each time."""
+    part = epoch / (REGROW_UNTIL * epochs)
+    return REGROWN * (1 - part) if cfg.wiring != "random" and part < 1 else 0.0
+
+
+def due(step: int, steps: int) -> bool:
+    """Whether wires move before this step of an epoch's."""
+    return step % max(1, steps // REGROWS_AN_EPOCH) == 0
+
+
+def weakest(order: np.ndarray, share: float, inputs: int) -> np.ndarray:
+    """The pins to wire anew: the first share of `order` (all N * inputs pins, that of least worth
+    first), but at most one of a node, lest two of them take the same channel."""
+    chosen = order[: int(share * len(order))]
+    _, first = np.unique(chosen // inputs, return_index=True)
+    kept: np.ndarray = chosen[np.sort(first)]
+    return kept
+
+
+def regrown(
+    pins: np.ndarray, wires: np.ndarray, gains: np.ndarray, allowed: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best channel for each of the pins, and what it gains.
+
+    wires int (N, inputs); gains float (pins, C) of each channel, overwritten. allowed: the channels
+    that each node may read, (N, C).
+    """
+    nodes = pins // wires.shape[1]
+    np.put_along_axis(gains, wires[nodes], -np.inf, axis=1)  # what the node reads already
+    if allowed is not None:
+        gains[allowed[nodes] == 0] = -np.inf
+    best = gains.argmax(axis=1)
+    return best, gains[np.arange(len(pins)), best]
+
+
+def patches(shape: tuple[int, int, int], levels: int, count: int, seed: int) -> np.ndarray:
+    """For structured wiring: which encoder bits each node may read, uint8 (count, levels * F).
+
+    Each has a window of a quarter of the image's sides (at least three pixels) of its own.
+    """
+    planes, height, width = shape
+    rng = np.random.default_rng([seed, START, 1])
+    allowed = np.zeros((count, levels, planes, height, width), np.uint8)
+    tall, wide = min(height, max(3, height // 4)), min(width, max(3, width // 4))
+    tops = rng.integers(0, height - tall + 1, count)
+    lefts = rng.integers(0, width - wide + 1, count)
+    for node, (top, left) in enumerate(zip(tops, lefts, strict=True)):
+        allowed[node, :, :, top : top + tall, left : left + wide] = 1
+    return allowed.reshape(count, -1)
