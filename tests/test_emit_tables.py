@@ -25,7 +25,6 @@ from hwflow.emit.tables import (
     estimate,
     luts_for,
     most_tables,
-    tree_problems,
     write,
 )
 from hwflow.emit.tables.cost import table_luts
@@ -132,11 +131,6 @@ FLAT = """synth_xilinx -family xc7 -flatten -noiopad -top tables_core
 check -assert
 tee -q -o stat.json stat -json
 write_json mapped.json
-"""
-KEPT = """setattr -mod -set keep_hierarchy 1 A:*
-setattr -mod -set keep_hierarchy 1 *
-synth_xilinx -family xc7 -noiopad -top tables_core
-tee -q -o stat.json stat -json
 """
 
 
@@ -271,19 +265,6 @@ def test_as_many_cells_as_estimated_and_the_same_numbers(
     assert found["out_scores"].stage == design.score_latency
     word = found["out_scores"].bits.reshape(10, design.score_bits, -1)
     assert np.array_equal((word * (1 << np.arange(design.score_bits))[:, None]).sum(1).T, scores)
-
-
-def test_tree_part_has_nothing_but_tables(tmp_path: Path) -> None:
-    graph = network([Layer(60, 3, U2), Layer(40, 4, U2)], thresholds=[60, 128, 200])
-    design = emit(graph, Options())
-    yosys(dict(design.files), KEPT, tmp_path)
-    stat = (tmp_path / "stat.json").read_text()
-    modules = json.loads(stat)["modules"]
-    assert {"\\tables_layer1", "\\tables_layer2"} <= {*modules}
-    assert tree_problems(stat) == []
-    assert any("CARRY4" in m["num_cells_by_type"] for m in modules.values())  # in the sums
-    bad = stat.replace('"\\\\tables_sums"', '"\\\\tables_layer3"')
-    assert any("CARRY4" in p for p in tree_problems(bad))
 
 
 @pytest.mark.parametrize("trained", [False, True])

@@ -52,6 +52,12 @@ def test_logic_is_tables_within_the_budget(run: Path) -> None:
     assert core["luts"] == sum(part["luts"] for part in core["parts"].values()) <= 250
     layers = [part for name, part in core["parts"].items() if name.startswith("layer")]
     assert layers and all(part["carries"] == 0 for part in layers)
+    tree = schema.read(run / "report.json").tree
+    assert tree is not None and tree.tool is not None and tree.tool.startswith("Yosys ")
+    assert (tree.dsp, tree.carry, tree.memory) == (0, 0, 0)
+    assert "tables_layer1" in (tree.modules or ())
+    assert tree.sums is not None and tree.sums.carry == core["parts"]["sums"]["carries"] > 0
+    assert "DSP, carry, memory of the trees" in (run / "report.html").read_text()
     cells = json.loads((run / "synth" / "stat.json").read_text())["design"]["num_cells_by_type"]
     assert not [name for name in cells if name.startswith(("DSP", "RAMB", "SRL"))]
 

@@ -16,7 +16,7 @@ from hwflow.boards import Board
 from hwflow.errors import ConfigError
 from hwflow.report import compare as comparing
 from hwflow.report import figures
-from hwflow.report.schema import Performance, Report, Used
+from hwflow.report.schema import Performance, Report, Tree, TreeCells, Used
 
 _TEMPLATES = Path(__file__).parent / "templates"
 NOT_RECORDED = "not recorded"
@@ -213,7 +213,17 @@ def cards(report: Report) -> tuple[Card, ...]:
          f"{figures.amount(used.lut)}, {used.kind}" if used.lut else "", used.reason)
     card("clock the design reaches", None if report.timing.fmax_mhz is None
          else f"{report.timing.fmax_mhz:,.1f} MHz", str(report.timing.kind), report.timing.reason)
+    tree = report.tree
+    if tree is not None:
+        apart = "no sums" if tree.sums is None else f"sums apart: {_tree_cells(tree.sums)}"
+        card("DSP, carry, memory of the trees", _tree_cells(tree), f"{tree.kind}; {apart}",
+             tree.reason)
     return tuple(rows)
+
+
+def _tree_cells(found: Tree | TreeCells) -> str | None:
+    counts = (found.dsp, found.carry, found.memory)
+    return None if None in counts else ", ".join(f"{n:,}" for n in counts)
 
 
 def _logic(lut: Used) -> str:
@@ -321,6 +331,12 @@ def _origins(report: Report, number: int) -> Table:
         one = cells.get(shown)
         row("resources", shown, one.used if one else None, used.tool, used.kind, used.reason,
             figures.amount(one) if one else None)
+    tree = report.tree
+    for what, part in (("trees", tree), ("sums", tree.sums if tree is not None else None)):
+        if tree is not None and part is not None:
+            for name, shown in (("dsp", "DSP"), ("carry", "carry"), ("memory", "memory")):
+                row("tree part", f"{shown} of {what}", getattr(part, name), tree.tool, tree.kind,
+                    tree.reason)
     power = report.power
     for shown, watts in (("power, W", power.total_w), ("power, dynamic, W", power.dynamic_w),
                          ("power, static, W", power.static_w)):

@@ -222,6 +222,32 @@ class Resources(_Measured):
         return self
 
 
+class TreeCells(_Strict):
+    """Cells that are no tables, multiplexers of the fabric or flip-flops."""
+
+    dsp: NonNegativeInt
+    carry: NonNegativeInt
+    memory: NonNegativeInt
+
+
+class Tree(_Measured):
+    """A network of tables: what its generated `modules` have besides tables, the sums left out.
+
+    `sums`: the same of the adders of its groups; null: it has none, and no adder anywhere.
+    """
+
+    kind: Kind | None = None
+    tool: str | None = None
+    modules: list[str] | None = None
+    dsp: NonNegativeInt | None = None
+    carry: NonNegativeInt | None = None
+    memory: NonNegativeInt | None = None
+    sums: TreeCells | None = None
+
+    def _numbers(self) -> tuple[object, ...]:
+        return self.kind, self.tool, self.modules, self.dsp, self.carry, self.memory
+
+
 class Timing(_Measured):
     """The clock the design reaches."""
 
@@ -266,12 +292,20 @@ class Report(_Strict):
     resources: Resources
     timing: Timing
     power: Power = Power(reason="no stage of hwflow estimates power")
+    tree: Tree | None = None  # of networks of tables alone
     bitstream: Bitstream
 
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, populate_by_name=True,
         alias_generator=lambda name: "schema" if name == "schema_" else name,
     )
+
+    @model_serializer(mode="wrap")
+    def _without_absent_tree(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self.tree is None:
+            written.pop("tree", None)
+        return written
 
 
 def write(report: Report, path: Path) -> None:

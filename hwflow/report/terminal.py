@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hwflow.build import Record
 from hwflow.report.compare import GROUPS, LETTERS, Change, Comparison, shown, shown_change
-from hwflow.report.schema import Report
+from hwflow.report.schema import Report, Tree, TreeCells
 
 SIGNS = {
     "done": ("✓", "green"), "cached": ("✓", "cyan"), "skipped": ("-", "yellow"),
@@ -134,6 +134,11 @@ def numbers(report: Report) -> Table:
     for name, one in (rows | used.other).items():
         row(name, f"{one.used:,} of {_show(one.available) or 'unknown'}" if one else None,
             used.kind, used.reason)
+    tree = report.tree
+    if tree is not None:
+        row("DSP, carry, memory of trees", _cells(tree), tree.kind, tree.reason)
+    if tree is not None and tree.sums is not None:
+        row("the same of sums, apart", _cells(tree.sums), tree.kind, None)
     row("Fmax", _show(report.timing.fmax_mhz), report.timing.kind, report.timing.reason)
     power = report.power
     if power.total_w is not None:
@@ -147,6 +152,11 @@ def numbers(report: Report) -> Table:
     row("bitstream", report.bitstream.path or report.bitstream.status, report.bitstream.reason,
         None)
     return table
+
+
+def _cells(found: Tree | TreeCells) -> str | None:
+    counts = (found.dsp, found.carry, found.memory)
+    return None if None in counts else ", ".join(f"{n:,}" for n in counts)
 
 
 def _show(value: float | None) -> str | None:

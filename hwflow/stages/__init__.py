@@ -123,7 +123,7 @@ TABLES: tuple[Stage, ...] = (
     Stage(
         "synth", tables.synth, needs=("data", "lower", "rtl"), keeps=True,
         modules=("hwflow.stages.synthesis", "hwflow.toolchain.yosys", "hwflow.toolchain.yosys_run",
-                 "hwflow.emit.tables"),
+                 "hwflow.toolchain.tree", "hwflow.emit.tables"),
         folders=("hdl",), tools=("pyosys",), files=_board,
     ),
     Stage(

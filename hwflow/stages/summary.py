@@ -94,6 +94,7 @@ def collect(ctx: Context) -> schema.Report:
         layers=[schema.Layer(**row) for row in sim["layers"]] if sim else [],
         resources=resources,
         timing=timing,
+        tree=_tree(ctx),
         bitstream=_bitstream(ctx),
     )
 
@@ -190,15 +191,28 @@ def _hardware(ctx: Context) -> tuple[schema.Resources, schema.Timing]:
     timing = schema.Timing(reason=f"no place and route: {why_not(ctx, 'bitstream')}")
     if routed.get("timing"):
         timing = schema.Timing(**routed["timing"])
-    elif (before := _result(ctx, "synth", "timing.json")) is not None:
+    elif (before := _if_there(ctx, "synth", "timing.json")) is not None:
         timing = schema.Timing(kind="pre-route estimate", tool="hwflow (docs/timing.md)",
                                fmax_mhz=before["fmax_mhz"])
     if routed.get("resources"):
         return schema.Resources(**routed["resources"]), timing
-    found = _result(ctx, "synth", "resources.json")
+    found = _if_there(ctx, "synth", "resources.json")
     if found is None:
         return schema.Resources(reason=why_not(ctx, "synth")), timing
     return schema.Resources(**found), timing
+
+
+def _if_there(ctx: Context, stage: str, file: str) -> dict[str, Any] | None:
+    """A file that a stage leaves for some boards only."""
+    return _result(ctx, stage, file) if (ctx.folder(stage) / file).is_file() else None
+
+
+def _tree(ctx: Context) -> schema.Tree | None:
+    """The parts of a network of tables; None for the engine, which has none."""
+    if ctx.options.backend != "tables":
+        return None
+    found = _if_there(ctx, "synth", "tree.json")
+    return schema.Tree(**found) if found else schema.Tree(reason=why_not(ctx, "synth"))
 
 
 def _bitstream(ctx: Context) -> schema.Bitstream:

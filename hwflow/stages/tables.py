@@ -306,29 +306,47 @@ def sim(ctx: Context) -> Outcome:
 
 
 def synth(ctx: Context) -> Outcome:
-    """Yosys' cells of the whole system on a Zynq; on open boards nextpnr's plan synthesises."""
-    from hwflow import kept
-    from hwflow.toolchain import vivado, yosys
+    """tree.json: what each part has besides tables; Yosys' cells of the whole system on a Zynq.
 
+    On open boards nextpnr's plan synthesises the whole.
+    """
+    from hwflow import kept
+    from hwflow.emit.tables import core, stream
+    from hwflow.toolchain import tree, vivado, yosys
+
+    if not ctx.made("rtl"):
+        return Outcome("", True, "there is no core: " + str(ctx.records["rtl"].reason))
     board = boards.load(ctx.options.board)
+    listed = read_json(ctx.folder("rtl") / "core.json")
+    ctx.say("what the trees are made of")
+    parts = {path.name: path.read_text() for path in sorted((ctx.folder("rtl") / "core").iterdir())
+             if path.stem not in (core.PACKAGE, core.CORE, stream.CORE)}
+    kept.execute(tree.plan(parts, board.family), ctx.cache / "tree", synthesis.store(ctx),
+                 anew=ctx.anew)
+    found = tree.measure(ctx.cache / "tree", [Path(name).stem for name in parts])
+    write_json(ctx.work / "tree.json", found.model_dump(mode="json"))
+    made = f"trees: {found.dsp} DSP, {found.carry} carry, {found.memory} memory"
+    if found.sums is not None:
+        made += (f"; sums, apart: {found.sums.dsp} DSP, {found.sums.carry} carry, "
+                 f"{found.sums.memory} memory")
     if board.family not in yosys.CELLS:
-        return Outcome("", True, "the stage bitstream synthesises and routes with nextpnr")
+        return Outcome(f"{made}; the stage bitstream synthesises the whole")
     plan = yosys.plan(sources(ctx, SHELLS["zynq7"]), vivado.TABLES_CORE, board, {}, cells=True)
     folder = ctx.cache / "yosys"
+    ctx.say("the core with the AXI shell")
     done = kept.execute(plan, folder, synthesis.store(ctx), anew=ctx.anew)
     for name in (*plan.products, "synth.ys", "yosys.log"):
         shutil.copyfile(folder / name, ctx.work / name)
     used = yosys.count((folder / "stat.json").read_text(), board)
     write_json(ctx.work / "resources.json", used.model_dump(mode="json"))
     yosys.check_fits(used, board)
-    core = read_json(ctx.folder("rtl") / "core.json")["luts"]
-    parts = [
+    counts = [
         f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.1f} %)"
         for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
     ]
     seconds, origin = synthesis.origin_of(done, yosys.version())
-    return Outcome(f"with the AXI shell: {', '.join(parts)}; the core alone {core:,} LUT",
-                   reason=origin, seconds=seconds)
+    return Outcome(f"with the AXI shell: {', '.join(counts)}; the core alone {listed['luts']:,} "
+                   f"LUT; {made}", reason=origin, seconds=seconds)
 
 
 def sources(ctx: Context, shell: tuple[str, ...]) -> dict[str, Path]:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +17,6 @@ from hwflow.ops.types import int_type
 CORE = "tables_core"
 PACKAGE = "tables_pkg"
 Parts = Mapping[str, tuple[list[Cell], list[int], list[int]]]
-TREE_CELLS = frozenset(
-    {*(f"LUT{n}" for n in range(1, 7)), "LUT6_2", "INV", "MUXF7", "MUXF8", "FDRE", "LUT4", "PFUMX",
-     "L6MUX21", "TRELLIS_FF", "SB_LUT4", "SB_DFFE", "MUX2_LUT5", "MUX2_LUT6", "MUX2_LUT7",
-     "MUX2_LUT8", "DFFE", "$scopeinfo"}
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Options:
     """How a core is made.
@@ -135,22 +126,6 @@ def estimate(graph: Graph, options: Options | None = None) -> Mapping[str, Part]
         name: counted([c for c in made.cells if c.part == name])
         for name in made.parts if any(c.part == name for c in made.cells)
     }
-
-
-def tree_problems(stat: str) -> list[str]:
-    """What is not a table, a wide multiplexer or a flip-flop between encoder and head, one line a
-    kind of cell; none for a right design.
-
-    stat: the text of Yosys' `stat -json` of a synthesis that kept the hierarchy.
-    """
-    problems = []
-    for module, found in json.loads(stat)["modules"].items():
-        if not re.fullmatch(r"\\?tables_layer\d+", module):
-            continue
-        for kind, count in found["num_cells_by_type"].items():
-            if kind not in TREE_CELLS:
-                problems.append(f"{module}: {count} {kind}")
-    return problems
 
 
 def counted(cells: Sequence[Cell]) -> Part:
@@ -291,5 +266,5 @@ def instances(parts: Parts, name: write.Name, prefix: str = "u_") -> list[str]:
 
 __all__ = [
     "Design", "Options", "Part", "checked", "counted", "emit", "estimate",
-    "file_text", "instances", "literal", "package", "part_files", "tree_problems", "word",
+    "file_text", "instances", "literal", "package", "part_files", "word",
 ]  # fmt: skip
