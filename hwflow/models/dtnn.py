@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DTNN-style classifiers (docs/tables.md): sizes, the arrays of a trained network, checkpoints.
+"""DTNN-style classifiers (docs/tables.md): what there is to choose, presets, sizes for a budget.
 
-What training makes of lookup tables is `Tables`: thresholds, wires and contents as plain arrays,
-those of the integer graph, for layers that read all of their input and for those that slide over
-it. From them come the torch modules (`network`) and fast scores for whole data sets (`scores`).
+What training makes of a configuration is `Tables` (table_arrays.py), which a checkpoint keeps
+(table_checkpoints.py); both are reached from here, too.
 """
 
 from __future__ import annotations
@@ -12,19 +11,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwflow.errors import ConfigError, DataError
+from hwflow.errors import ConfigError
 from hwflow.models.shapes import DTNN
+from hwflow.models.table_arrays import Layer, Tables, Window, accuracy, encode, network, scores
+from hwflow.models.table_checkpoints import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from hwflow.emit.tables import Encoder
-    from hwflow.models.tables import TableNetwork
 
-FORMAT = 2  # 1 knew no windows
+__all__ = [
+    "CONVOLUTIONS", "DTNN", "PRESET_LUTS", "Conv", "DtnnConfig", "Layer", "Tables", "Window",
+    "accuracy", "config", "cost", "describe", "encode", "from_description", "load_checkpoint",
+    "network", "save_checkpoint", "scores", "sized",
+]  # fmt: skip
+
 MNIST = (1, 28, 28)
 NODES = ("lookup", "affine", "polynomial", "mlp")
 WIRINGS = ("learned", "random", "patches")
@@ -34,19 +38,6 @@ TOP_BIT = 128  # a pixel reaches it when its top bit is set: the comparison is a
 MOST_LUTS = 1_000_000
 
 PRESET_LUTS: Mapping[str, int] = {"small": 700, "medium": 1550, "large": 3900}
-
-
-@dataclass(frozen=True)
-class Window:
-    """A square window that slides over a map: its side, its steps, zeros around the map."""
-
-    kernel: int
-    stride: int = 1
-    pad: int = 0
-
-    def outputs(self, side: int) -> int:
-        """Windows along a side of the map, less than 1 where none fits."""
-        return (side + 2 * self.pad - self.kernel) // self.stride + 1
 
 
 @dataclass(frozen=True)
@@ -218,283 +209,6 @@ def _comparators(cfg: DtnnConfig, thresholds: np.ndarray | None) -> Encoder:
         return formula.Encoder()
     apart = cfg.shape[0] if cfg.convs else cfg.features
     return formula.encoder_of(apart, cfg.levels, cfg.precision)
-
-
-# --- what training makes ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layer:
-    """wires int32 (N, K): the bit of the input at each address bit. values int16 (N, 2**K): codes.
-
-    bits: of a code of the output, two's complement if `signed`. window: of the map (C, H, W) that
-    it reads, position by position; its elements are taps (c * kernel + i) * kernel + j. None: the
-    whole map at once, element (c * H + y) * W + x. Bits are numbered element * bits + bit. pool:
-    behind it the greatest of pool x pool codes of a channel, side by side.
-    """
-
-    wires: np.ndarray
-    values: np.ndarray
-    bits: int = 1
-    signed: bool = False
-    window: Window | None = None
-    pool: int = 1
-
-    def shape(self, before: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The map (C, H, W) behind it."""
-        if self.window is None:
-            return len(self.wires), 1, 1
-        return Conv(len(self.wires), self.window, self.pool).shape(before)
-
-
-@dataclass(frozen=True)
-class Tables:
-    """A trained network of tables; all integers, nothing learned is elsewhere.
-
-    thresholds: int64 (F, L), each row rising. Channel l * F + f of the encoder is one bit: whether
-    element f of the image (row-major, 0 to 255) reaches thresholds[f, l]; or with F channels of the
-    image a map of such bits, for layers with windows. groups: of the last layer that are summed, or
-    0: its codes are the scores.
-    """
-
-    shape: tuple[int, int, int]
-    thresholds: np.ndarray
-    layers: tuple[Layer, ...]
-    groups: int
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    @property
-    def flat(self) -> bool:
-        """Whether each element of an image has its own thresholds."""
-        return len(self.thresholds) == math.prod(self.shape)
-
-    @property
-    def encoded(self) -> tuple[int, int, int]:
-        """The map (C, H, W) of bits behind the encoder."""
-        return self.thresholds.size, *((1, 1) if self.flat else self.shape[1:])
-
-
-def _check(net: Tables) -> None:
-    rule = "the arrays are no network of tables"
-    t = net.thresholds
-    if t.dtype != np.int64 or t.ndim != 2 or not t.shape[1] or t.shape[0] not in (
-        math.prod(net.shape), net.shape[0]
-    ):  # fmt: skip
-        raise DataError(f"{rule}: thresholds {t.dtype} {t.shape} for images {net.shape}")
-    if (np.diff(t, axis=1) < 0).any():
-        raise DataError(f"{rule}: thresholds of an element fall")
-    if not net.layers:
-        raise DataError(f"{rule}: there is no layer")
-    before, code = net.encoded, 1
-    for place, layer in enumerate(net.layers):
-        w, v = layer.wires, layer.values
-        window = layer.window
-        elements = math.prod(before) if window is None else before[0] * window.kernel**2
-        bits = elements * code
-        if w.dtype != np.int32 or w.ndim != 2 or v.dtype != np.int16 or not 1 <= w.shape[1] <= 16 \
-                or v.shape != (w.shape[0], 1 << w.shape[1]):  # fmt: skip
-            raise DataError(f"{rule}: layer {place} has wires {w.dtype} {w.shape}, values "
-                            f"{v.dtype} {v.shape}")
-        if not w.size or w.min() < 0 or w.max() >= bits:
-            raise DataError(f"{rule}: layer {place} reads bits {w.min()}..{w.max()} of {bits}")
-        low = -(1 << (layer.bits - 1)) if layer.signed else 0
-        if v.min() < low or v.max() >= low + (1 << layer.bits):
-            raise DataError(f"{rule}: codes of layer {place} do not fit {layer.bits} bits")
-        before, code = layer.shape(before), layer.bits
-        if min(before) < 1 or (layer.pool != 1 and window is None):
-            raise DataError(f"{rule}: layer {place} makes a map {before}")
-    if before[1:] != (1, 1):
-        raise DataError(f"{rule}: the last layer makes a map {before}")
-    if net.groups < 0 or (net.groups and net.layers[-1].wires.shape[0] % net.groups):
-        raise DataError(f"{rule}: {net.layers[-1].wires.shape[0]} roots in {net.groups} groups")
-
-
-def encode(net: Tables, images: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, C, H, W) -> the encoder's bits uint8 (channels, height, width, N)."""
-    count = len(images)
-    planes = images.reshape(count, len(net.thresholds), -1).transpose(1, 2, 0)
-    bits = np.concatenate([planes >= net.thresholds[:, level, None, None]
-                           for level in range(net.thresholds.shape[1])])
-    return bits.astype(np.uint8).reshape(*net.encoded, count)
-
-
-def scores(net: Tables, images: np.ndarray, batch: int | None = None) -> np.ndarray:
-    """Scores int64 (N, classes) of images uint8 (N, C, H, W), by numpy alone."""
-    batch = batch or (2000 if net.flat else 100)
-    return np.concatenate([
-        _scores(net, images[at : at + batch]) for at in range(0, len(images), batch)
-    ])
-
-
-def _scores(net: Tables, images: np.ndarray) -> np.ndarray:
-    x, before, code = encode(net, images), net.encoded, 1
-    for layer in net.layers:
-        rows = _elements(x, layer.window)  # (elements, positions, N)
-        address: np.ndarray = np.zeros((len(layer.wires), *rows.shape[1:]), np.uint16)
-        for place, wire in enumerate(layer.wires.T):
-            element, bit = np.divmod(wire, code)
-            read = rows[element] >> bit[:, None, None].astype(np.uint8) & 1
-            address |= read.astype(np.uint16) << np.uint16(place)
-        row = np.arange(len(layer.wires))[:, None, None]
-        codes = layer.values[row, address]
-        sides = [layer.window.outputs(n) for n in before[1:]] if layer.window else [1, 1]
-        codes = _pooled(codes.reshape(len(codes), *sides, -1), layer.pool)
-        before, code = layer.shape(before), layer.bits
-        x = (codes & ((1 << code) - 1)).astype(np.uint8)
-    total = codes.reshape(len(codes), -1).astype(np.int64)
-    if net.groups:
-        total = total.reshape(net.groups, -1, total.shape[1]).sum(axis=1)
-    return np.ascontiguousarray(total.T)
-
-
-def _elements(x: np.ndarray, window: Window | None) -> np.ndarray:
-    """A map (C, H, W, N) -> what the tables of each position read: (elements, positions, N)."""
-    if window is None:
-        return x.reshape(-1, 1, x.shape[3])
-    k, pad, stride = window.kernel, window.pad, window.stride
-    framed = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    views = np.lib.stride_tricks.sliding_window_view(framed, (k, k), (1, 2))
-    views = views[:, ::stride, ::stride]  # (C, H', W', N, k, k)
-    rows: np.ndarray = views.transpose(0, 4, 5, 1, 2, 3)
-    return rows.reshape(len(x) * k * k, -1, x.shape[3])
-
-
-def _pooled(codes: np.ndarray, pool: int) -> np.ndarray:
-    """Codes (C, H, W, N) -> the greatest of pool x pool of them."""
-    channels, height, width, count = codes.shape
-    tall, wide = height // pool, width // pool
-    parts = codes[:, : tall * pool, : wide * pool].reshape(channels, tall, pool, wide, pool, count)
-    made: np.ndarray = parts.max(axis=(2, 4))
-    return made
-
-
-def accuracy(net: Tables, images: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images whose greatest score (the first of equals) is that of their label."""
-    return float((scores(net, images).argmax(axis=1) == labels).mean())
-
-
-def network(net: Tables) -> TableNetwork:
-    """The network as torch modules, in evaluation mode; pixel / 256 -> scores."""
-    import torch
-    from torch import nn
-
-    from hwflow.models.tables import (
-        Code,
-        GroupSum,
-        LookupNode,
-        TableConv,
-        TableLayer,
-        TableNetwork,
-        Thresholds,
-    )
-
-    encoder = Thresholds(torch.from_numpy(net.thresholds.copy()).float(), thermometer=True)
-    layers: list[nn.Module] = []
-    before, code = net.encoded, Code(1)
-    for place, layer in enumerate(net.layers):
-        children, values = _children(layer, code.bits, code.signed, place)
-        wires, made = torch.from_numpy(children), Code(layer.bits, layer.signed)
-        node = LookupNode(torch.from_numpy(values).float(), wires.shape[1], code, made)
-        window = layer.window
-        if window is None:
-            if before[1:] != (1, 1):
-                layers.append(nn.Flatten())
-            layers.append(TableLayer(wires, node))
-        else:
-            layers.append(TableConv(wires, node, before[0], (window.kernel,) * 2,
-                                    (window.stride,) * 2, (window.pad,) * 2))
-        if layer.pool > 1:
-            layers.append(nn.MaxPool2d(layer.pool))
-        before, code = layer.shape(before), made
-    head = GroupSum(net.groups) if net.groups else None
-    return TableNetwork(encoder, layers, head, net.flat).eval()
-
-
-def _children(
-    layer: Layer, bits: int, signed: bool, place: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wires int64 (N, k) of whole codes, and contents by (code - least code) of each child.
-
-    ConfigError where a table reads some bits of a code only, which the torch modules cannot.
-    """
-    if layer.wires.shape[1] % bits:
-        whole = False
-    else:
-        parts = layer.wires.reshape(len(layer.wires), -1, bits)
-        whole = bool((parts == parts[:, :, :1] + np.arange(bits)).all()
-                     and (parts[:, :, 0] % bits == 0).all())  # fmt: skip
-    if not whole:
-        raise ConfigError(f"layer {place} reads single bits of codes of {bits}; the torch modules "
-                          "read whole codes: give its nodes whole children")
-    # The least code of two's complement is its top bit alone.
-    flips = sum(1 << (bits * child + bits - 1) for child in range(parts.shape[1])) if signed else 0
-    order = np.arange(layer.values.shape[1]) ^ flips
-    return (parts[:, :, 0] // bits).astype(np.int64), np.ascontiguousarray(layer.values[:, order])
-
-
-# --- checkpoints --------------------------------------------------------------------------------
-
-
-def save_checkpoint(net: Tables, path: Path, meta: Mapping[str, Any]) -> None:
-    """Write arrays and meta (JSON values) to one safetensors file, whole or not at all.
-
-    Its tensors: thresholds int64 (F, L); wires.I int32 (N, K) and values.I int16 (N, 2**K) of layer
-    I. The metadata "hwflow" is JSON: shape, groups, and of the layers bits, signs, windows (null,
-    or kernel, stride and pad) and pools; meta.
-    """
-    from safetensors.numpy import save_file
-
-    header = {
-        "format": FORMAT, "model": "dtnn", "shape": list(net.shape), "groups": net.groups,
-        "bits": [one.bits for one in net.layers], "signed": [one.signed for one in net.layers],
-        "windows": [one.window and asdict(one.window) for one in net.layers],
-        "pools": [one.pool for one in net.layers], "meta": dict(meta),
-    }
-    arrays = {"thresholds": net.thresholds}
-    for place, layer in enumerate(net.layers):
-        arrays |= {f"wires.{place}": layer.wires, f"values.{place}": layer.values}
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    made = path.with_name(f".{path.name}")
-    save_file(arrays, made, metadata={"hwflow": json.dumps(header)})
-    made.replace(path)
-
-
-def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
-    """What `save_checkpoint` wrote: the network and meta. DataError if the file is not of ours."""
-    from safetensors import SafetensorError, safe_open
-
-    rule = "expected a checkpoint of a dtnn that `hwflow train` wrote"
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["hwflow"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header["format"] not in (1, FORMAT) or header["model"] != "dtnn":
-            raise DataError(f"{path}: a {header['model']} checkpoint of format {header['format']}; "
-                            f"{rule} of format {FORMAT}")
-        if not isinstance(header["meta"], dict):
-            raise DataError(f"{path}: {rule}: its meta is no table")
-        count = len(header["bits"])
-        windows = header.get("windows", [None] * count)
-        parts = zip(header["bits"], header["signed"], windows, header.get("pools", [1] * count),
-                    strict=True)
-        layers = [
-            Layer(arrays[f"wires.{i}"], arrays[f"values.{i}"], int(bits), bool(signed),
-                  window and Window(**{key: int(n) for key, n in window.items()}), int(pool))
-            for i, (bits, signed, window, pool) in enumerate(parts)
-        ]  # fmt: skip
-        shape = tuple(int(side) for side in header["shape"])
-        if len(shape) != 3:
-            raise DataError(f"{path}: {rule}: images of shape {shape}")
-        net = Tables(shape, arrays["thresholds"], tuple(layers), int(header["groups"]))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such checkpoint; train the model first") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: {rule}: {error}") from error
-    return net, header["meta"]
 
 
 def describe(cfg: DtnnConfig) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of networks of lookup tables: one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwflow.errors import DataError
+from hwflow.models.table_arrays import Layer, Tables, Window
+
+FORMAT = 2  # 1 knew no windows
+
+
+def save_checkpoint(net: Tables, path: Path, meta: Mapping[str, Any]) -> None:
+    """Write arrays and meta (JSON values) to one safetensors file, whole or not at all.
+
+    Its tensors: thresholds int64 (F, L); wires.I int32 (N, K) and values.I int16 (N, 2**K) of layer
+    I. The metadata "hwflow" is JSON: shape, groups, and of the layers bits, signs, windows (null,
+    or kernel, stride and pad) and pools; meta.
+    """
+    from safetensors.numpy import save_file
+
+    header = {
+        "format": FORMAT, "model": "dtnn", "shape": list(net.shape), "groups": net.groups,
+        "bits": [one.bits for one in net.layers], "signed": [one.signed for one in net.layers],
+        "windows": [one.window and asdict(one.window) for one in net.layers],
+        "pools": [one.pool for one in net.layers], "meta": dict(meta),
+    }
+    arrays = {"thresholds": net.thresholds}
+    for place, layer in enumerate(net.layers):
+        arrays |= {f"wires.{place}": layer.wires, f"values.{place}": layer.values}
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    made = path.with_name(f".{path.name}")
+    save_file(arrays, made, metadata={"hwflow": json.dumps(header)})
+    made.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
+    """What `save_checkpoint` wrote: the network and meta. DataError if the file is not of ours."""
+    from safetensors import SafetensorError, safe_open
+
+    rule = "expected a checkpoint of a dtnn that `hwflow train` wrote"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["hwflow"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header["format"] not in (1, FORMAT) or header["model"] != "dtnn":
+            raise DataError(f"{path}: a {header['model']} checkpoint of format {header['format']}; "
+                            f"{rule} of format {FORMAT}")
+        if not isinstance(header["meta"], dict):
+            raise DataError(f"{path}: {rule}: its meta is no table")
+        count = len(header["bits"])
+        windows = header.get("windows", [None] * count)
+        parts = zip(header["bits"], header["signed"], windows, header.get("pools", [1] * count),
+                    strict=True)
+        layers = [
+            Layer(arrays[f"wires.{i}"], arrays[f"values.{i}"], int(bits), bool(signed),
+                  window and Window(**{key: int(n) for key, n in window.items()}), int(pool))
+            for i, (bits, signed, window, pool) in enumerate(parts)
+        ]  # fmt: skip
+        shape = tuple(int(side) for side in header["shape"])
+        if len(shape) != 3:
+            raise DataError(f"{path}: {rule}: images of shape {shape}")
+        net = Tables(shape, arrays["thresholds"], tuple(layers), int(header["groups"]))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such checkpoint; train the model first") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: {rule}: {error}") from error
+    return net, header["meta"]
