@@ -602,19 +602,23 @@ def runs(rng: Rng, folder: Path, kept: dict[str, Any]) -> Case:
 def vectors_npz(rng: Rng, folder: Path, kept: dict[str, Any]) -> Case:
     packed = io.BytesIO()
     values = rng.integers(0, 256, (2, 3, 8, 8))
+    labels = any_of(rng, [np.arange(2), np.arange(3), np.zeros((2, 1), int), np.array([0.5, 1]),
+                          np.array(["a", "b"]), np.array([-1, 1 << 62])])
     odd = any_of(rng, [values, values / 256, values[0], values.ravel(), values > 9, values * 1j,
                        np.array(["a"]), np.full((1, 3, 8, 8), np.nan), np.zeros((0, 3, 8, 8)),
                        values.reshape(2, -1), values.astype("M8[s]"), np.float64(3),
-                       values * 1e300])
+                       values * 1e300, values.transpose(0, 2, 3, 1), values.reshape(4, 96)])
     names = any_of(rng, [["x"], ["x", "y"], ["image"], ["image", "z"]])
-    np.savez(packed, **dict.fromkeys(names, odd))
+    more = {"labels": labels} if rng.random() < 0.5 else {}
+    np.savez(packed, **dict.fromkeys(names, odd), **more)
     data = packed.getvalue() if rng.random() < 0.6 else mangle_npz(rng, packed.getvalue())
     path = put(folder, "vectors.npz", data)
 
     def call() -> object:
         found = vectors.read(path, "image", (3, 8, 8))
-        assert found.shape[1:] == (3, 8, 8)
-        assert np.isfinite(found).all()
+        assert found.array.shape[1:] == (3, 8, 8)
+        assert np.isfinite(found.array).all()
+        assert found.labels is None or found.labels.shape == (len(found.array),)
         return found
 
     return call, ("vectors.npz",)

@@ -46,7 +46,8 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "verify", graph.verify, needs=("data", "export", "lower"), options=("seed", "tiles"),
-        modules=("hwflow.verify", "hwflow.interp"), tools=("qonnx", "onnxruntime"),
+        modules=("hwflow.verify", "hwflow.interp", "hwflow.stages.accuracy"),
+        tools=("qonnx", "onnxruntime"),
         files=lambda options: [options.file] if options.file else [],
     ),
     Stage(

@@ -101,11 +101,15 @@ def lower(ctx: Context) -> Outcome:
 
 
 def verify(ctx: Context) -> Outcome:
-    """qonnx.json: every layer of every photograph equals the QONNX file's."""
+    """qonnx.json: every layer of every photograph equals the QONNX file's.
+
+    Of vectors with labels also accuracy.json, the accuracy of the integer graph on all of them.
+    """
     if not ctx.made("lower"):
         return Outcome("", True, "there is no integer graph to compare")
     from hwflow import verify as checks
     from hwflow.ir import Graph
+    from hwflow.stages import accuracy
 
     result: dict[str, object] = {}
     paths = onnx_files(ctx)
@@ -122,7 +126,13 @@ def verify(ctx: Context) -> Outcome:
     write_json(ctx.work / "qonnx.json", result)
     main = read_json(ctx.work / "qonnx.json")["main"]
     exact = " (scales are no powers of two: sums of the file taken over integers)"
+    measured = accuracy.measure(ctx, Graph.load(graph_folders(ctx)["main"]))
+    right = ""
+    if measured is not None:
+        write_json(ctx.work / accuracy.FILE, measured)
+        right = (f"; {accuracy.METRIC} {100 * measured['value']:.2f} % ({measured['right']:,} of "
+                 f"{measured['images']:,} vectors)")
     return Outcome(
         f"{main['images']} images, {main['tensors']} layers, {main['values']:,} values: "
-        f"{main['mismatches']} mismatches{exact if main['exact_sums'] else ''}"
+        f"{main['mismatches']} mismatches{exact if main['exact_sums'] else ''}{right}"
     )

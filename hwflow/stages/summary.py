@@ -14,7 +14,7 @@ import hwflow
 from hwflow.build import Context, Outcome, Record, source_files
 from hwflow.plan import write_atomic
 from hwflow.report import schema
-from hwflow.stages import unseen
+from hwflow.stages import accuracy, unseen
 from hwflow.stages.options import BuildOptions
 from hwflow.stages.results import read_json
 
@@ -127,6 +127,8 @@ def _data(ctx: Context) -> schema.Data:
 
 
 def _accuracy(ctx: Context) -> schema.Accuracy:
+    if ctx.options.file is not None:
+        return _accuracy_of_file(ctx)
     found = _result(ctx, "train", "metrics.json")
     if found is None:
         return schema.Accuracy(reason=why_not(ctx, "train"))
@@ -143,6 +145,18 @@ def _accuracy(ctx: Context) -> schema.Accuracy:
         }
     tool = None if found.get("value") is None else _versions("torch", "brevitas")
     return schema.Accuracy(**numbers, tool=tool)
+
+
+def _accuracy_of_file(ctx: Context) -> schema.Accuracy:
+    """Of the integer graph, on the labelled vectors that came with the file."""
+    found = _if_there(ctx, "verify", accuracy.FILE)
+    if found is not None:
+        names = schema.Accuracy.model_fields
+        return schema.Accuracy(**{key: value for key, value in found.items() if key in names})
+    if ctx.made("verify"):
+        return schema.Accuracy(reason="no labels: --inputs takes an npz with `labels`, the number "
+                                      "of the right class of each vector")
+    return schema.Accuracy(reason=why_not(ctx, "verify"))
 
 
 def _versions(*tools: str) -> str:
