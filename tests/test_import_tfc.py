@@ -21,6 +21,10 @@ from hwflow.ir import Graph
 DOMAIN = "qonnx.custom_op.general"
 PUBLISHED = {"1W1A": 93.17, "1W2A": 94.79, "2W2A": 96.60}
 MEASURED = {"1W1A": 92.96, "1W2A": 94.74, "2W2A": 96.60}
+# Right of each of the first five hundred images, as Brevitas itself counts them for these weights
+# (tests/brevitas_examples/pretrained_accuracy_reference.json there).
+BY_BREVITAS = {"1W1A": [96, 97, 92, 87, 89], "1W2A": [96, 95, 95, 94, 92],
+               "2W2A": [99, 99, 97, 97, 96]}
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "weights" / "qonnx_tfc_mnist"
 FOLDER = Path(os.environ.get("HWFLOW_TFC", SHARED))
 
@@ -223,7 +227,7 @@ def test_accuracy_on_all_digits(kind: str) -> None:
     """The class of each of the 10,000 test images is the executor's.
 
     The files themselves give 92.96, 94.74 and 96.60 %: the first two differ by a few images from
-    what is published for them, in no tie-breaking of equal scores that was tried.
+    what is published for them (docs/import.md).
     """
     path = FOLDER / f"TFC_{kind}.onnx"
     if not path.is_file():
@@ -232,8 +236,13 @@ def test_accuracy_on_all_digits(kind: str) -> None:
     assert len(images) == 10_000
     graph = passes.lower(ingest.read(path))
     source, out = graph.inputs[0], graph.outputs[0]
-    classes = [int(interp.run(graph, {source: image})[out].argmax()) for image in images]
+    scores = interp.run_many(graph, {source: images})[out].reshape(len(images), -1)
+    classes = scores.argmax(axis=1)
     reals = executed(path, images.astype(np.float32) / np.float32(255))
     assert np.array_equal(classes, reals[str(graph.meta[f"onnx.{out}"])].argmax(axis=1))
     assert round(float((classes == labels).mean()) * 100, 2) == MEASURED[kind]
-    assert abs(MEASURED[kind] - PUBLISHED[kind]) < 0.25
+    right = classes[:500] == labels[:500]
+    assert right.reshape(5, 100).sum(axis=1).tolist() == BY_BREVITAS[kind]
+    # With every tie decided for the label the first network still stays below what is published.
+    best = (scores[np.arange(len(labels)), labels] == scores.max(axis=1)).mean()
+    assert round(float(best) * 100, 2) == {"1W1A": 93.06, "1W2A": 94.89, "2W2A": 96.64}[kind]
