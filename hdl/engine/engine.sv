@@ -14,7 +14,7 @@ module engine #(
 ) (
     input  wire logic         clk,
     input  wire logic         rst,
-    // host: busy, done and error are levels; start is ignored while busy
+    // host: busy, done and error are levels; start comes only while not busy
     input  wire logic         start,
     output logic              busy,
     output logic              done,
@@ -65,7 +65,6 @@ module engine #(
   localparam logic [7:0] ERR_MEMORY = 8'd3;
 
   // ---- both queues
-  logic begins;
   logic abort;
   logic unit_rst;
   logic a_busy;
@@ -83,13 +82,12 @@ module engine #(
   logic error_lanes_q;
   assign busy = a_busy || b_busy;
   assign done = a_done && b_done;
-  assign begins = start && !busy;
   // `failed` lasts until the sequencers see the registered abort, two cycles, and says the same in both
   assign abort = a_failed || b_failed || (mem_error && busy);
   assign error_tag = error_lanes_q ? b_tag : a_tag;
   always_ff @(posedge clk) begin
     unit_rst <= rst || abort;
-    if (rst || begins) begin
+    if (rst || start) begin
       error <= 1'b0;
       error_code <= '0;
       error_lanes_q <= 1'b0;
@@ -117,7 +115,7 @@ module engine #(
   logic wa_empty;
   sequencer #(.QUEUE(isa_pkg::QUEUE_ARRAY), .ACT_WORDS(ACT_WORDS)) u_array_seq (
       .clk, .rst,
-      .start(begins), .abort(unit_rst), .busy(a_busy), .done(a_done), .failed(a_failed),
+      .start, .abort(unit_rst), .busy(a_busy), .done(a_done), .failed(a_failed),
       .error_code(a_code), .tag(a_tag), .running(a_running), .prog_hash,
       .completed(a_completed), .others(b_completed),
       .avail(a_avail), .ring_rd_en(a_seq_rd_en), .ring_rd_off(a_seq_rd_off),
@@ -173,7 +171,7 @@ module engine #(
   logic [63:0] unused_hash;
   sequencer #(.QUEUE(isa_pkg::QUEUE_LANES), .ACT_WORDS(ACT_WORDS)) u_lanes_seq (
       .clk, .rst,
-      .start(begins), .abort(unit_rst), .busy(b_busy), .done(b_done), .failed(b_failed),
+      .start, .abort(unit_rst), .busy(b_busy), .done(b_done), .failed(b_failed),
       .error_code(b_code), .tag(b_tag), .running(b_running), .prog_hash(unused_hash),
       .completed(b_completed), .others(a_completed),
       .avail(b_avail), .ring_rd_en(b_seq_rd_en), .ring_rd_off(b_seq_rd_off),
@@ -203,7 +201,7 @@ module engine #(
   logic [15:0] wl_addr;
   logic wl_ready;
   lane_side u_lanes (
-      .clk, .rst(unit_rst), .forget(begins),
+      .clk, .rst(unit_rst), .forget(start),
       .desc(b_desc), .geom(b_geom), .start(b_start), .issued(b_issued), .done(b_unit_done),
       .drain(b_drain), .cand_count,
       .avail(b_avail), .ring_rd_en(b_unit_rd_en), .ring_rd_data(b_ring_rd_data),
