@@ -437,6 +437,42 @@ def test_own_engine_of_codenet_is_narrow_and_fits_the_board(tmp_path: Path) -> N
         assert node.op not in CONVOLUTIONS or node.attrs.acc_bits <= shape.acc_bits
 
 
+def beyond(b: Cases) -> Graph:
+    """Layers that need more than the usual size of every buffer."""
+    b.conv("pw", [b.input("deep", (17_000, 1, 3), U8)], (19, 17_000))
+    b.conv("conv2d", [b.input("window", (700, 5, 2), I8)], (3, 700, 5, 2), kernel=(5, 2),
+           stride=(1, 1), pads=(1, 0, 1, 1), dilation=(1, 1), groups=1, pad_value=0, lo=0, hi=255,
+           out=U8)
+    row = b.input("row", (2, 4, 4_500), U8)
+    b.conv("dw", [row], (2, 3, 3), stride=2)
+    plane, dilation = b.input("plane", (5, 80, 72), U8), b.input("dilation", (1, 80, 72), U3)
+    b.conv("deform_dw", [plane, dilation], (5, 3, 3))
+    return b.graph()
+
+
+def test_buffers_grow_with_the_network(tmp_path: Path) -> None:
+    graph = beyond(Cases("beyond", 4))
+    usual, program = EngineShape(), hls_program.compile_graph(graph)
+    for name, least in {"mac_depth": 17_000, "in_words": 17_000, "out_words": 563,
+                        "band_depth": 563, "plane_words": 720}.items():
+        size = getattr(program.shape, name)
+        assert least <= size < least + 1024 and size > getattr(usual, name), name
+    assert any(line.endswith(" (pw) for 17,000 input planes") for line in program.grown)
+    inputs = random_inputs(graph, 6)
+    with pytest.raises(ResourceError, match=r"need \d+ BRAM36 \(they grew for node .*17,000 input "
+                       r"planes.*pynq-z2 has 140; split that layer, or choose a larger board"):
+        hls.write(graph, tmp_path, inputs=inputs)
+    hls.write(graph, tmp_path, boards.load("ultra96"), inputs)
+    hls.build(tmp_path)
+    compare(graph, inputs, hls.run(tmp_path, inputs))
+
+
+def test_usual_buffers_stay_where_they_are_enough() -> None:
+    graph = random_small_graph(2)
+    program = hls_program.compile_graph(graph)
+    assert (program.shape, program.grown) == (hls_program.shape_for(graph), ())
+
+
 def test_data_movement_costs_no_layer() -> None:
     graph = random_codenet_graph("b", 20, seed=5, size=64)
     program = hls_program.compile_graph(graph)

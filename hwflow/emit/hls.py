@@ -69,9 +69,11 @@ def write(
     program = hls_program.compile_graph(graph, shape)
     needed, there = program.shape.bram36(), board.resources.bram36
     if needed > there:
+        grown = f" (they grew for node {'; node '.join(program.grown)})" if program.grown else ""
+        way = "split that layer, or " if grown else "choose a smaller EngineShape, or "
         raise ResourceError(
-            f"the HLS buffers need {needed} BRAM36, {board.name} has {there}; choose a smaller "
-            "EngineShape"
+            f"the HLS buffers need {needed} BRAM36{grown}, {board.name} has {there}; {way}choose a "
+            "larger board"
         )
     net = _net(graph, program)
     headers = {p.name: p.read_text() for p in sorted(header_dir().glob("*.hpp"))}

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -44,13 +45,20 @@ FIELDS = (
 )  # fmt: skip
 
 
+# Buffers of EngineShape that grow with the network, each in steps of so many.
+BUFFERS: Mapping[str, int] = {
+    "mac_depth": 1024, "in_words": 1024, "band_depth": 512, "plane_words": 512, "out_words": 64,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class EngineShape:
     """Sizes of the on-chip buffers (words of 64 bits unless said) and widths in bits.
 
-    `mac_depth`: most input channels of a layer. `in_words`: activations of a pw tile. `band_depth`:
-    each of the four row banks. `plane_words`: largest plane of a deformable layer. `out_words`:
-    widest row. `peaks`: most candidates. `out_bits`: 9 where all outputs are bytes, else 33.
+    `mac_depth`: most steps of a dot product, and input planes. `in_words`: activations of a tile.
+    `band_depth`: each of the four row banks. `plane_words`: largest plane of a deformable layer.
+    `out_words`: widest row. `peaks`: most candidates. `out_bits`: 9 where all outputs are bytes,
+    else 33.
     """
 
     mac_depth: int = 4096
@@ -146,6 +154,7 @@ class Program:
     views: Mapping[str, View]
     steps: tuple[Step, ...]
     act_words: int
+    grown: tuple[str, ...] = ()  # which nodes need more than the usual buffers, in words
 
 
 def bytes_of(dtype: IntType) -> int:
@@ -188,11 +197,16 @@ def shape_for(graph: Graph) -> EngineShape:
 def compile_graph(graph: Graph, shape: EngineShape | None = None) -> Program:
     """Lay out memory and write the descriptor of every layer.
 
-    GraphError names a node the engine has no kernel for, ResourceError one that does not fit its
-    buffers.
+    Without a shape the buffers are as large as the graph needs. GraphError names a node the engine
+    has no kernel for, ResourceError one that does not fit the given buffers.
     """
     needed = shape_for(graph)
-    shape = shape or needed
+    grown: tuple[str, ...] = ()
+    if shape is None:
+        first = _compile(graph, _Compiler(graph, needed, growing=True))
+        if first.shape == needed:
+            return first
+        shape, grown = first.shape, first.grown  # once more, as tiles follow from the buffers
     widths = ("mul_bits", "sum_bits", "out_bits")
     if any(getattr(shape, name) < getattr(needed, name) for name in widths):
         wanted = ", ".join(f"{name} {getattr(needed, name)}" for name in widths)
@@ -200,7 +214,10 @@ def compile_graph(graph: Graph, shape: EngineShape | None = None) -> Program:
         raise ResourceError(
             f"graph '{graph.name}' needs {wanted}; the engine has {there}"
         )
-    compiler = _Compiler(graph, shape)
+    return dataclasses.replace(_compile(graph, _Compiler(graph, shape)), grown=grown)
+
+
+def _compile(graph: Graph, compiler: "_Compiler") -> Program:
     for name in graph.inputs:
         compiler.views[name] = compiler.store(graph.tensors[name])
     for node in graph.nodes:
@@ -212,8 +229,8 @@ def compile_graph(graph: Graph, shape: EngineShape | None = None) -> Program:
         for key, number in layer.items():
             row[FIELDS.index(key)] = number
     return Program(
-        shape, words, np.concatenate([*compiler.params, np.zeros(2, np.uint64)]),
-        compiler.views, tuple(compiler.steps), compiler.act_words,
+        compiler.shape, words, np.concatenate([*compiler.params, np.zeros(2, np.uint64)]),
+        compiler.views, tuple(compiler.steps), compiler.act_words, tuple(compiler.grown.values()),
     )  # fmt: skip
 
 
@@ -234,10 +251,11 @@ def _check_number(graph: Graph, node: Node, name: str) -> None:
 
 @dataclass
 class _Compiler:
-    """The state of one compilation."""
+    """The state of one compilation; when `growing`, buffers become as large as nodes need."""
 
     graph: Graph
     shape: EngineShape
+    growing: bool = False
     views: dict[str, View] = field(default_factory=dict)
     layers: list[dict[str, int]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -245,6 +263,7 @@ class _Compiler:
     param_words: int = 0
     act_words: int = 0
     maps: dict[tuple[int, ...], int] = field(default_factory=dict)
+    grown: dict[str, str] = field(default_factory=dict)
 
     def node(self, node: Node) -> None:
         """Add the layers of one node."""
@@ -327,24 +346,40 @@ class _Compiler:
         """The fields that describe input 0."""
         view = self.views[name]
         channels, height, width = self.graph.tensors[name].shape
-        self.fit(node, "input planes", len(view.planes), self.shape.mac_depth, "mac_depth")
-        self.fit(node, "words of a row", words_of(width), self.shape.out_words, "out_words")
+        self.fit(node, "input planes", len(view.planes), "mac_depth")
+        self.fit(node, "words of a row", words_of(width), "out_words")
         return {
             "in_map": self.map(view.planes), "in_c": channels, "in_h": height, "in_w": width,
             "in_up": view.up, "in_signed": int(view.dtype.signed), "in_bytes": view.bytes,
         }  # fmt: skip
 
-    def fit(self, node: Node, what: str, needed: int, limit: int, option: str) -> None:
-        """ResourceError unless a layer fits a buffer."""
-        if needed > limit:
-            raise ResourceError(
-                f"node '{node.name}' ({node.op}): {needed} {what}, the HLS engine holds {limit}; "
-                f"enlarge {option} of EngineShape"
-            )
+    def fit(self, node: Node, what: str, needed: int, option: str, times: int = 1) -> None:
+        """ResourceError unless a layer fits a buffer or a width; a buffer may grow first.
+
+        One of `option` in EngineShape holds `times` of what is needed.
+        """
+        limit = times * int(getattr(self.shape, option))
+        if needed <= limit:
+            return
+        step = BUFFERS.get(option)
+        if self.growing and step is not None:
+            size = step * math.ceil(needed / (times * step))
+            self.shape = dataclasses.replace(self.shape, **{option: size})
+            self.grown[option] = f"{node.name!r} ({node.op}) for {needed:,} {what}"
+            return
+        way = "" if step is None else f"; enlarge {option} of EngineShape"
+        self.refuse(node, what, needed, limit, way)
+
+    def refuse(self, node: Node, what: str, needed: int, limit: int, way: str) -> NoReturn:
+        """The ResourceError of a layer that needs more of something than there is."""
+        raise ResourceError(
+            f"node '{node.name}' ({node.op}): {needed:,} {what}, the HLS engine holds {limit:,}"
+            f"{way}"
+        )
 
     def band_rows(self, node: Node, pitch: int) -> int:
         """Rows of `pitch` words the row buffer holds."""
-        self.fit(node, "words of a row", pitch, self.shape.band_depth, "band_depth")
+        self.fit(node, "words of a row", pitch, "band_depth")
         return BANKS * (self.shape.band_depth // pitch)
 
     def quant(self, node: Node, channels: int) -> np.ndarray:
@@ -359,14 +394,13 @@ class _Compiler:
 
     def arithmetic(self, node: Node) -> dict[str, int]:
         """Clamp limits of a convolution, after checking its widths."""
-        self.fit(node, "bits of accumulator", node.attrs.acc_bits, self.shape.acc_bits, "acc_bits")
-        self.fit(node, "bits of weight", node.attrs.weight_bits, self.shape.weight_bits,
-                 "weight_bits")  # fmt: skip
+        self.fit(node, "bits of accumulator", node.attrs.acc_bits, "acc_bits")
+        self.fit(node, "bits of weight", node.attrs.weight_bits, "weight_bits")
         return {"lo": node.attrs.out.lo, "hi": node.attrs.out.hi}
 
     def array(self, node: Node, depth: int, groups: int = 1) -> dict[str, int]:
         """Weights and requantisers of the multiply array, `depth` steps an output."""
-        self.fit(node, "steps of the multiply array", depth, self.shape.mac_depth, "mac_depth")
+        self.fit(node, "steps of the multiply array", depth, "mac_depth")
         weight = self.graph.const(node, "weight").reshape(groups, -1, depth)
         size = weight.shape[1]
         tiles = -(-size // OC_PAR)
@@ -450,20 +484,21 @@ def _pw(compiler: _Compiler, node: Node) -> dict[str, int]:
     compiler.stored(node, node.inputs[0])
     layer = compiler.read(node, node.inputs[0])
     widest = compiler.shape.out_words // bytes_of(node.attrs.out)
+    compiler.fit(node, "input channels", layer["in_c"], "in_words")
     tile = min(widest, compiler.shape.in_words // layer["in_c"])
-    compiler.fit(node, "input channels", layer["in_c"], compiler.shape.in_words, "in_words")
     return {**layer, **compiler.array(node, layer["in_c"]), "tile": tile}
 
 
 def _conv(compiler: _Compiler, node: Node) -> dict[str, int]:
     compiler.stored(node, node.inputs[0])
     layer = compiler.read(node, node.inputs[0])
-    attrs, shape = node.attrs, compiler.shape
+    attrs = node.attrs
     depth = layer["in_c"] * attrs.kernel**2
     rows = layer["in_c"] * attrs.kernel * words_of(layer["in_w"])
-    if rows > BANKS * shape.band_depth:  # conv2d loads the rows of some channels at a time
+    if rows > BANKS * compiler.shape.band_depth:  # conv2d loads the rows of some channels at a time
         return {**_conv_in_parts(compiler, node, layer), "op": OPCODES["conv2d"]}
-    compiler.fit(node, "steps of the multiply array", depth, shape.in_words, "in_words")
+    compiler.fit(node, "steps of the multiply array", depth, "in_words")
+    shape = compiler.shape
     tile = min(shape.out_words // bytes_of(attrs.out), shape.in_words // depth)
     return {
         **layer, **compiler.array(node, depth), "kernel": attrs.kernel, "stride": attrs.stride,
@@ -498,11 +533,11 @@ def _conv2d(compiler: _Compiler, node: Node) -> dict[str, int]:
 def _conv2d_layer(
     compiler: _Compiler, node: Node, layer: dict[str, int], attrs: Conv2dAttrs
 ) -> dict[str, int]:
-    shape = compiler.shape
     depth = layer["in_c"] // attrs.groups * attrs.kernel[0] * attrs.kernel[1]
     rows = attrs.kernel[0] * words_of(layer["in_w"])
-    compiler.fit(node, "words of input rows", rows, BANKS * shape.band_depth, "band_depth")
-    compiler.fit(node, "steps of the multiply array", depth, shape.in_words, "in_words")
+    compiler.fit(node, "words of input rows", rows, "band_depth", BANKS)
+    compiler.fit(node, "steps of the multiply array", depth, "in_words")
+    shape = compiler.shape
     return {
         **layer, **compiler.array(node, depth, attrs.groups), **_window2d(attrs),
         "lo": attrs.lo, "hi": attrs.hi, "groups": attrs.groups, "pad_value": attrs.pad_value,
@@ -514,8 +549,7 @@ def _maxpool2d(compiler: _Compiler, node: Node) -> dict[str, int]:
     compiler.stored(node, node.inputs[0])
     layer = compiler.read(node, node.inputs[0])
     rows = node.attrs.kernel[0] * words_of(layer["in_w"])
-    compiler.fit(node, "words of input rows", rows, BANKS * compiler.shape.band_depth,
-                 "band_depth")  # fmt: skip
+    compiler.fit(node, "words of input rows", rows, "band_depth", BANKS)
     return {**layer, **_window2d(node.attrs)}
 
 
@@ -524,7 +558,7 @@ def _residual(compiler: _Compiler, node: Node) -> dict[str, int]:
         compiler.stored(node, name)
     layer, attrs = compiler.read(node, node.inputs[0]), node.attrs
     other = compiler.views[node.inputs[1]]
-    compiler.fit(node, "bits of accumulator", attrs.acc_bits, compiler.shape.acc_bits, "acc_bits")
+    compiler.fit(node, "bits of accumulator", attrs.acc_bits, "acc_bits")
     return {
         **layer, "map1": compiler.map(other.planes), "signed1": int(other.dtype.signed),
         "bytes1": other.bytes, "coef0": attrs.coef[0], "coef1": attrs.coef[1], "lo": attrs.lo,
@@ -535,8 +569,8 @@ def _residual(compiler: _Compiler, node: Node) -> dict[str, int]:
 def _threshold(compiler: _Compiler, node: Node) -> dict[str, int]:
     compiler.stored(node, node.inputs[0])
     layer, table = compiler.read(node, node.inputs[0]), compiler.graph.const(node, "thresholds")
-    compiler.fit(node, "thresholds of a channel", table.shape[1], LEVELS,
-                 "LEVELS in hls/threshold.hpp, instead")  # fmt: skip
+    if table.shape[1] > LEVELS:
+        compiler.refuse(node, "thresholds of a channel", table.shape[1], LEVELS, "")
     size = max(2, 1 << (table.shape[1] - 1).bit_length())
     places = np.full((table.shape[0], size), np.iinfo(np.int32).max, np.int64)
     places[:, : table.shape[1]] = table
@@ -581,7 +615,7 @@ def _gather(compiler: _Compiler, node: Node) -> dict[str, int]:
     compiler.stored(node, node.inputs[0])
     view, shape = compiler.views[node.inputs[0]], compiler.graph.tensors[node.inputs[0]].shape
     compiler.fit(node, "words of a row", words_of(compiler.graph.tensors[node.output].shape[2]),
-                 compiler.shape.out_words, "out_words")  # fmt: skip
+                 "out_words")  # fmt: skip
     flat = np.arange(1, 1 + int(np.prod(shape)), dtype=np.int64).reshape(shape)
     order = OPS[node.op].golden((flat,), node.attrs, compiler.graph.consts(node))  # 0: outside
     c, y, x = np.unravel_index(np.maximum(order - 1, 0), shape)
@@ -609,8 +643,7 @@ def _deform_dw(compiler: _Compiler, node: Node) -> dict[str, int]:
     layer = compiler.read(node, node.inputs[0])
     s = compiler.views[node.inputs[1]]
     for what, view in (("a plane", compiler.views[node.inputs[0]]), ("the dilations", s)):
-        compiler.fit(node, f"words of {what}", view.plane_words, compiler.shape.plane_words,
-                     "plane_words")  # fmt: skip
+        compiler.fit(node, f"words of {what}", view.plane_words, "plane_words")
     return {
         **layer, **compiler.channels(node), "map1": compiler.map(s.planes), "up1": s.up,
     }  # fmt: skip
@@ -622,9 +655,10 @@ def _maxpool(compiler: _Compiler, node: Node) -> dict[str, int]:
 
 def _peaks(compiler: _Compiler, node: Node) -> dict[str, int]:
     layer = compiler.window(node, 3, 1, 1)
-    compiler.fit(node, "candidates", node.attrs.k, compiler.shape.peaks, "peaks")
-    compiler.fit(node, "rows or columns", max(layer["in_h"], layer["in_w"]), 1 << PLACE_BITS,
-                 "PLACE_BITS in hls/peaks.hpp, instead")  # fmt: skip
+    compiler.fit(node, "candidates", node.attrs.k, "peaks")
+    if max(layer["in_h"], layer["in_w"]) > 1 << PLACE_BITS:
+        side = max(layer["in_h"], layer["in_w"])
+        compiler.refuse(node, "rows or columns", side, 1 << PLACE_BITS, "")
     size, offset = (compiler.views[i] for i in node.inputs[1:])
     return {
         **layer, "k": node.attrs.k, "out_h": layer["in_h"], "out_w": layer["in_w"],
