@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hwflow import driver, interp
 from hwflow.emit import engine, isa
 from hwflow.errors import GraphError, ResourceError, VerifyError
+from hwflow.estimate import codenet_graph
 from hwflow.ir import Graph, GraphBuilder, IntType
+from hwflow.models.shapes import codenet
 from hwflow.ops.conv import ConvAttrs
 from hwflow.ops.deform_dw import DeformDwAttrs
 from hwflow.ops.dw import DwAttrs
@@ -73,6 +75,17 @@ def test_whole_config_a(act_words: int) -> None:
 def test_whole_config_c_goes_through_ddr() -> None:
     graph = random_codenet_graph("c", 20, seed=5)
     execute(graph, engine.EngineParams(), seed=6)
+
+
+def test_heads_that_read_one_map_in_ddr_load_it_together() -> None:
+    """Once for the logits, once for sizes and offsets; at most half as much again for shared rows.
+    """
+    graph = codenet_graph(codenet("c"))
+    channels, height, width = graph.tensors["up2.pw"].shape
+    program = engine.compile_graph(graph, engine.EngineParams())
+    loads = [s.moved_words for s in program.steps if (s.opcode, s.tensor) == ("LOAD", "up2.pw")]
+    whole = channels * height * width // isa.LANES
+    assert 2 * whole <= sum(loads) < 3 * whole
 
 
 def test_a_wrong_word_is_named() -> None:

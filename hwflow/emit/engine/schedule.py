@@ -202,15 +202,19 @@ class Scheduler:
         return others if chain.name in {other.name for other in others} else [chain]
 
     def chains_of(self, tensor: str) -> list[Chain]:
-        """All chains that read a tensor, if they may run band by band together; else none."""
+        """All chains that read a tensor, if they may run band by band together; else none.
+
+        Not with the one that makes logits: these stay on chip until their peaks are found, and then
+        leave their room to the others.
+        """
         readers = readers_of(self.graph, tensor)
         found = [chain_at(self.graph, n, self.apart) for n in readers]
         chains = [c for c in found if c is not None and c.first.inputs[0] == tensor]
-        heads = {n for node in self.graph.nodes if node.op == "peaks" for n in node.inputs}
+        logits = {node.inputs[0] for node in self.graph.nodes if node.op == "peaks"}
         shapes = {self.graph.tensors[c.middle.output].shape[1:] for c in chains}
         if len(chains) < len(readers) or len(shapes) > 1:
             return []
-        return [] if any(c.last.output in heads for c in chains) else chains
+        return [c for c in chains if c.last.output not in logits]
 
     def run_first(self, node: Node) -> None:
         """The dense convolution on the image, with the max pool behind it."""
