@@ -451,14 +451,16 @@ def markdown(records: Sequence[BenchRecord]) -> str:
                 f"{found[rate][0]:,} ({found[rate][1]:,.1f} fps)" if rate in found else "-"
                 for rate in every
             )]))  # fmt: skip
-    titles = ("config", "model", "measured", "error", "layers within 5 %", "worst layer")
-    lines += ["", line(titles), line(["---", "---:", "---:", "---:", "---:", "---"])]
+    titles = ("config", "model", "measured", "error", "layers within 5 %", "worst layer",
+              "simulated in")
+    lines += ["", line(titles), line(["---", "---:", "---:", "---:", "---:", "---", "---:"])]
     lines += [
         line([r.config, f"{r.model_cycles:,}", f"{r.cycles_per_frame:,}",
               f"{r.model_error_percent:+.2f} %", f"{r.layers_within_5_percent} of {r.layers}",
-              f"{r.worst_layer} {r.worst_layer_error_percent:+.1f} %"])
+              f"{r.worst_layer} {r.worst_layer_error_percent:+.1f} %", f"{r.sim_seconds:.0f} s"])
         for r in records
     ]
+    lines += ["", "Simulated in: the frame at the board's bandwidth, by the clock on the wall."]
     return "\n".join(lines) + "\n"
 
 
