@@ -132,7 +132,8 @@ def compare(
     verdict = gate.check(limits, table, allow_mixed_kinds)
     broken = (*verdict.breaches, *verdict.refused)
     if form is Format.TABLE and out is None:
-        console, shown = Console(), terminal.comparison(table)
+        console = Console()
+        shown = terminal.comparison(table, console)
         terminal.widen(console, shown)
         console.print(shown)
     else:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import copy
 import html
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hwflow import cli
@@ -337,6 +340,77 @@ def test_pages_are_whole_and_escaped(tmp_path: Path) -> None:
     assert all(line.replace("\\|", "").count("|") == 5 for line in grids)
     assert text.count("<details>") == text.count("</details>") == 2
     assert "All limits hold (2)." in formats.markdown(table, (), 2)
+
+
+def in_a_terminal(runs: Sequence[compare.Run], width: int) -> list[str]:
+    """The lines of a comparison in a terminal of so many columns."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True,
+                      color_system=None, legacy_windows=False)
+    console.print(terminal.comparison(compare.comparison(runs), console))
+    return console.file.getvalue().splitlines()
+
+
+def blocks(lines: list[str]) -> list[dict[str, list[str]]]:
+    """The tables of a text: by the name of the row, its cells; names broken over lines joined."""
+    found: list[dict[str, list[str]]] = []
+    for line in lines:
+        cells = [cell.strip() for cell in line.replace("┃", "│").split("│")]
+        if cells[0] == "number":
+            found.append({"number": cells[1:]})
+            last = "number"
+        elif len(cells) > 1 and any(cells[1:]):
+            last = cells[0]
+            found[-1][last] = cells[1:]
+        elif len(cells) > 1:
+            found[-1][f"{last} {cells[0]}"] = found[-1].pop(last)
+    return found
+
+
+def test_five_runs_in_eighty_columns(tmp_path: Path) -> None:
+    """Blocks of the runs that fit beside the reference; every number whole and on one line."""
+    values = (736_984, 761_224, 3_085_644, 10_243_533, 10_389_468)
+    runs = [run(tmp_path, f"codenet-{letter}-pynq-z2", ("performance.cycles_per_frame", value),
+                ("performance.fps", 150e6 / value), ("resources.lut.used", 29_285 + n))
+            for n, (letter, value) in enumerate(zip("abcde", values, strict=True))]
+    lines = in_a_terminal(runs, 80)
+    assert max(map(len, lines)) <= 80
+    tables = blocks(lines)
+    assert [table["number"] for table in tables] == [
+        ["A", letter, f"{letter} - A"] for letter in "BCDE"
+    ]
+    for table, value in zip(tables, values[1:], strict=True):
+        change = value - values[0]
+        assert table["cycles a frame"] == [
+            "736,984", f"{value:,}", f"+{change:,} (+{100 * change / values[0]:,.2f} %)",
+        ]
+        assert table["LUT"][:2] == ["29,285", f"{29_285 + values.index(value):,}"]
+    rows = [set(table) for table in tables]
+    assert rows[0] == rows[1] == rows[2] == rows[3]
+    # All that the wide table says, and once only.
+    wide = blocks(in_a_terminal(runs, 400))
+    assert len(wide) == 1
+    for name, cells in wide[0].items():
+        assert [table[name][0] for table in tables] == [cells[0]] * 4
+        assert [cell for table in tables for cell in table[name][1:]] == cells[1:]
+
+
+def test_as_many_runs_in_a_block_as_fit(tmp_path: Path) -> None:
+    runs = [run(tmp_path, name) for name in "abcde"]
+    assert [len(table["number"]) for table in blocks(in_a_terminal(runs, 130))] == [9]
+    some = [len(table["number"]) for table in blocks(in_a_terminal(runs, 80))]
+    assert sum((count - 1) // 2 for count in some) == 4 and len(some) < 4
+
+
+def test_long_names_are_broken_and_numbers_are_not(tmp_path: Path) -> None:
+    runs = [run(tmp_path, name, ("performance.cycles_per_frame", value),
+                ("resources.other", {"a_cell_whose_name_is_as_long_as_this_one_is":
+                                     {"used": 7, "available": 8}}))
+            for name, value in (("a", 1_234_567_890), ("b", 987_654_321), ("c", 3))]
+    for table in blocks(in_a_terminal(runs, 80)):
+        assert "a_cell_whose_name_is_as_long_as_this_one_is" in {
+            name.replace(" ", "") for name in table
+        }
+        assert table["cycles a frame"][0] == "1,234,567,890"
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 80])

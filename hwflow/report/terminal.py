@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.measure import Measurement
@@ -14,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwflow.build import Record
-from hwflow.report.compare import GROUPS, LETTERS, Change, Comparison, shown, shown_change
+from hwflow.report.compare import GROUPS, LETTERS, Change, Comparison, Row, shown, shown_change
 from hwflow.report.schema import Report, Tree, TreeCells
 
 SIGNS = {
@@ -22,6 +24,7 @@ SIGNS = {
     "failed": ("✗", "bold red"),
 }
 FREE_WIDTH = 10_000  # columns that no table needs
+LEAST_NAME = 12  # columns that the name of a number keeps
 
 
 class LiveView:
@@ -163,38 +166,71 @@ def _show(value: float | None) -> str | None:
     return None if value is None else f"{value:,}"
 
 
-def comparison(table: Comparison) -> Group:
-    """Runs beside each other; what is mixed or missing has a mark and a sentence below."""
+def comparison(table: Comparison, console: Console | None = None) -> Group:
+    """Runs beside each other; what is mixed or missing has a mark and a sentence below.
+
+    console: where a terminal is too narrow for all runs, they come in blocks of as many as it holds
+    beside the reference, so that no number is broken.
+    """
     marks, lines = table.marked()
-    letters = LETTERS[: len(table.runs)]
     heads = [Text(f"{letter}: {run.title} ({run.source})")
-             for letter, run in zip(letters, table.runs, strict=True)]
-    grid = Table(show_edge=False, pad_edge=False)
-    grid.add_column("number", overflow="fold")
-    for letter in letters:
-        grid.add_column(letter, justify="right", overflow="fold")
-        if letter != "A":
-            grid.add_column(f"{letter} - A", justify="right", overflow="fold")
-    same = 0
-    for group in GROUPS:
-        for row in table.visible(group):
-            if group == "layers" and all(one and not one.absolute for one in row.changes):
-                same += 1
-                continue
-            cells: list[Text] = []
-            for place, number in enumerate(row.numbers):
-                mark = marks.get((row.name, place))
-                text = shown(number.value) + (f" [{mark}]" if mark else "")
-                cells.append(Text(text, "" if number.value is not None else "yellow"))
-                if place:
-                    change = row.changes[place - 1]
-                    cells.append(Text(shown_change(change), _colour(change)))
-            grid.add_row(Text(row.title), *cells)
-        grid.add_section()
+             for letter, run in zip(LETTERS, table.runs, strict=False)]
+    same = sum(_same(row) for row in table.visible("layers"))
+    others = list(range(1, len(table.runs)))
+    grids = [_grid(table, others, marks)]
+    if console is not None and console.is_terminal:
+        size = len(others)
+        while size > 1 and any(_width(console, grid) > console.width for grid in grids):
+            size -= 1
+            grids = [_grid(table, others[at : at + size], marks)
+                     for at in range(0, len(others), size)]
+        for grid in grids:  # still too wide: the names are broken, not the numbers
+            name, excess = grid.columns[0], _width(console, grid) - console.width
+            if excess > 0:
+                longest = max(cell_len(str(cell)) for cell in name.cells)
+                name.max_width = max(LEAST_NAME, longest - excess)
     notes = [Text(f"[{n}] {line}", "yellow") for n, line in enumerate(lines, 1)]
     rest = [Text(line, "dim") for line in table.remarks()]
     rest += [Text(f"layers of the same cycles: {same}", "dim")] if same else []
-    return Group(*heads, Text(), grid, *([Text()] if notes or rest else []), *notes, *rest)
+    tables = [part for grid in grids for part in (Text(), grid)]
+    return Group(*heads, *tables, *([Text()] if notes or rest else []), *notes, *rest)
+
+
+def _same(row: Row) -> bool:
+    """A layer that takes the same cycles in every run: it is counted, not shown."""
+    return row.group == "layers" and all(one and not one.absolute for one in row.changes)
+
+
+def _grid(table: Comparison, runs: Sequence[int], marks: Mapping[tuple[str, int], int]) -> Table:
+    """The reference and some of the other runs; rows of which none of these has a number are left
+    out."""
+    grid = Table(show_edge=False, pad_edge=False)
+    for name in ("number", LETTERS[0]):
+        grid.add_column(name, justify="left" if name == "number" else "right", overflow="fold")
+    for place in runs:
+        grid.add_column(LETTERS[place], justify="right", overflow="fold")
+        grid.add_column(f"{LETTERS[place]} - A", justify="right", overflow="fold")
+    for row in (row for group in GROUPS for row in (*table.visible(group), None)):
+        if row is None:
+            grid.add_section()
+            continue
+        if _same(row) or all(row.numbers[place].value is None for place in (0, *runs)):
+            continue
+        cells: list[Text] = []
+        for place in (0, *runs):
+            number, mark = row.numbers[place], marks.get((row.name, place))
+            text = shown(number.value) + (f" [{mark}]" if mark else "")
+            cells.append(Text(text, "" if number.value is not None else "yellow"))
+            if place:
+                change = row.changes[place - 1]
+                cells.append(Text(shown_change(change), _colour(change)))
+        grid.add_row(Text(row.title), *cells)
+    return grid
+
+
+def _width(console: Console, grid: Table) -> int:
+    """Columns that a table needs to break nothing."""
+    return Measurement.get(console, console.options.update(max_width=FREE_WIDTH), grid).maximum
 
 
 def widen(console: Console, *shown: Table | Group) -> None:
@@ -202,10 +238,9 @@ def widen(console: Console, *shown: Table | Group) -> None:
     if console.is_terminal:
         return
     parts = [part for one in shown for part in getattr(one, "renderables", [one])]
-    free = console.options.update(max_width=FREE_WIDTH)
     for part in parts:
         if isinstance(part, Table):
-            console.width = max(console.width, Measurement.get(console, free, part).maximum)
+            console.width = max(console.width, _width(console, part))
 
 
 def plain(shown: Group) -> str:
