@@ -26,6 +26,7 @@ EPILOG = ("Examples: `hwflow train codenet --config b --data trees` - "
           "`hwflow train dtnn --config medium --data fashion` - "
           "`hwflow train dtnn --luts 1500 --node affine --out runs/affine`")  # fmt: skip
 DETECTOR, TABLES = "codenet", "dtnn"
+ENCODER_BITS = 4
 
 
 class Device(StrEnum):
@@ -102,6 +103,14 @@ def train(
         int | None, typer.Option(help="Thresholds of a pixel; 1 is its top bit, a wire.",
                                  rich_help_panel=TABLES)
     ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="thermometer (a bit for each threshold) or linear (the bits of a "
+                          "uniform code).", rich_help_panel=TABLES)
+    ] = "thermometer",
+    encoder_bits: Annotated[
+        int | None, typer.Option(help="Bits of the linear encoder's codes; default 4.",
+                                 rich_help_panel=TABLES)
+    ] = None,
     precision: Annotated[
         int | None, typer.Option(help="Upper bits of a pixel that thresholds look at.",
                                  rich_help_panel=TABLES)
@@ -156,7 +165,8 @@ def train(
             "method": "gradient" if learn_thresholds else None,
         }
         _tables(
-            chosen, out, {k: v for k, v in shape.items() if v is not None}, levels,
+            chosen, out, {k: v for k, v in shape.items() if v is not None}, encoder,
+            _levels(encoder, encoder_bits, levels),
             8 if learn_thresholds and precision is None else precision,
             {**{k: v for k, v in given.items() if v is not None}, "validation": validation},
         )
@@ -189,9 +199,24 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
+def _levels(encoder: str, bits: int | None, levels: int | None) -> int | None:
+    """Thresholds of a pixel: those of a linear encoder follow from its bits."""
+    if encoder != "linear":
+        if bits is not None:
+            raise ConfigError(f"--encoder-bits {bits}: a {encoder} has --levels; leave it out, or "
+                              "give --encoder linear")
+        return levels
+    if levels is not None:
+        raise ConfigError(f"--levels {levels}: a linear encoder has --encoder-bits; leave it out")
+    bits = ENCODER_BITS if bits is None else bits
+    if not 1 <= bits <= 8:
+        raise ConfigError(f"--encoder-bits {bits}: a byte has codes of 1 to 8 bits")
+    return (1 << bits) - 1
+
+
 def _tables(
-    chosen: BuildOptions, out: Path | None, shape: dict[str, Any], levels: int | None,
-    precision: int | None, given: dict[str, Any],
+    chosen: BuildOptions, out: Path | None, shape: dict[str, Any], encoder: str,
+    levels: int | None, precision: int | None, given: dict[str, Any],
 ) -> None:
     import dataclasses
 
@@ -206,7 +231,8 @@ def _tables(
     training, test = parts["train"], parts["test"]
     held = round(len(training) * min(1.0, max(0.0, given["validation"])))
     kept = training.images[: max(1, len(training) - held)]
-    cfg = size_of(chosen, training.shape, len(training.classes), levels, precision, kept)
+    cfg = size_of(chosen, training.shape, len(training.classes), levels, precision, kept,
+                  encoder)
     if "widths" in shape:
         cfg = dataclasses.replace(cfg, name="own", bits=(), luts=None)
     if shape.keys() & {"widths", "bits", "inputs"} or shape["node"] != "lookup":

@@ -22,7 +22,7 @@ from hwflow.models import dtnn
 from hwflow.models.dtnn import DtnnConfig, Tables
 from hwflow.training_tables import sweeps
 from hwflow.training_tables.descent import BLOCK
-from hwflow.training_tables.encoders import telling, thresholds_of
+from hwflow.training_tables.encoders import encoder_of
 from hwflow.training_tables.options import TableTraining, binary, plain, recipe
 from hwflow.training_tables.run import RESUME, Progress, ProgressCallback
 
@@ -78,19 +78,19 @@ def train(
     if cfg.shape[1:] == (1, 1):  # rows may come class by class
         order = np.random.default_rng(0).permutation(len(images))
         images, labels = images[order], labels[order]
-    thresholds = thresholds_of(cfg, images[:kept])
+    encoder = encoder_of(cfg, images[:kept])
     if cfg.convs:
         from hwflow.training_tables import windows
 
-        net = windows.train(cfg, images[:kept], labels[:kept], thresholds, out, cache, options,
+        net = windows.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
                             progress)  # fmt: skip
     elif binary(cfg) and options.method == "descent":
-        net = sweeps.train(cfg, images[:kept], labels[:kept], thresholds, out, cache, options,
+        net = sweeps.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
                            progress)  # fmt: skip
     else:
         from hwflow.training_tables import gradient
 
-        net = gradient.train(cfg, images[:kept], labels[:kept], thresholds, out, cache, options,
+        net = gradient.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
                              progress)  # fmt: skip
     seconds = time.monotonic() - start
     seen = min(kept, 10_000)
@@ -103,19 +103,20 @@ def train(
     }
     dtnn.save_checkpoint(net, out / CHECKPOINT, meta)
     (out / RESUME).unlink(missing_ok=True)
-    if options.learn_thresholds:
-        thresholds = net.thresholds
-    return TrainResult(out / CHECKPOINT, net, train_accuracy, found, dtnn.cost(cfg, thresholds),
-                       seconds)
+    estimate = dtnn.cost(cfg, net.thresholds)
+    return TrainResult(out / CHECKPOINT, net, train_accuracy, found, estimate, seconds)
 
 
 def sized(luts: int, cfg: DtnnConfig, images: np.ndarray) -> DtnnConfig:
     """The largest network of one layer of binary tables for a budget, with the shape, classes and
-    thresholds of cfg: those that `thresholds_of` finds in the samples it is trained with, so that
-    their comparators are known and not only bounded."""
-    thresholds = thresholds_of(cfg, images)
-    read = np.where(telling(images, thresholds), thresholds, dtnn.TOP_BIT)
-    return dtnn.sized(luts, cfg.shape, cfg.classes, cfg.levels, cfg.precision, read)
+    encoder of cfg: what `encoder_of` finds in the samples it is trained with, so that its
+    comparators are known and not only bounded."""
+    made = encoder_of(cfg, images)
+    read = made.thresholds
+    if not made.linear:  # what parts no samples is not read
+        telling = made.telling(images).reshape(read.shape[::-1]).T
+        read = np.where(telling, read, dtnn.TOP_BIT)
+    return dtnn.sized(luts, cfg.shape, cfg.classes, cfg.levels, cfg.precision, read, cfg.encoder)
 
 
 def _check_samples(cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from hwflow.models.dtnn import Conv, DtnnConfig, Window
 from hwflow.train_tables import TableTraining, recipe, sized, train
 from hwflow.training_tables import teachers
 from hwflow.training_tables.copies import Copies
-from hwflow.training_tables.encoders import columns, thresholds_of
+from hwflow.training_tables.encoders import Encoder, encoder_of
 from hwflow.training_tables.kernels import NumpyKernels
 
 SMALL = (1, 8, 8)
@@ -28,13 +28,13 @@ def test_thresholds_are_as_simple_as_the_samples_allow() -> None:
     values[:, 1, 0, 0] = rng.integers(0, 256, 2000)
     values[:, 2, 0, 0] = rng.integers(100, 110, 2000)
     cfg = DtnnConfig("x", (20,), (3, 1, 1), levels=5)
-    found = thresholds_of(cfg, values)
+    found = encoder_of(cfg, values).thresholds
     assert (found[0] % 16 == 0).all() and (found[1] % 16 != 0).any()
     exact = np.ceil(np.quantile(values[:, 0], np.arange(1, 6) / 6))
     for at, simple in zip(exact, found[0], strict=True):
         assert ((values[:, 0] >= at) == (values[:, 0] >= simple)).all()
     for precision in (1, 4, 6):
-        coarse = thresholds_of(dataclasses.replace(cfg, precision=precision), values)
+        coarse = encoder_of(dataclasses.replace(cfg, precision=precision), values).thresholds
         step = 2 ** (8 - precision)
         assert (coarse % step == 0).all() and coarse.min() >= step and coarse.max() < 256
     with pytest.raises(ConfigError, match="1 to 8"):
@@ -50,7 +50,7 @@ def test_noise_moves_elements_as_far_as_they_spread() -> None:
     def drawn(noise: float) -> np.ndarray:
         options = TableTraining(noise=noise)
         made, _ = Copies(NumpyKernels(), images, np.zeros(6400, int), 2, options).draw(0, 1.0)
-        bits = columns(made, thresholds)
+        bits = Encoder(thresholds).columns(made)
         assert np.array_equal(bits.reshape(255, 2, -1).sum(0), made.reshape(-1, 2).T)
         return made.reshape(-1, 2).T
 

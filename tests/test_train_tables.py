@@ -23,7 +23,7 @@ from hwflow.peers import ours
 from hwflow.train_tables import Progress, TableTraining, train
 from hwflow.training_tables import descent, gradient, loops
 from hwflow.training_tables.copies import Copies
-from hwflow.training_tables.encoders import thresholds_of
+from hwflow.training_tables.encoders import encoder_of
 from hwflow.training_tables.kernels import CompiledKernels, NumpyKernels, Stack, load
 from hwflow.training_tables.warps import Warp
 from hwflow.training_tables.wiring import patches
@@ -371,7 +371,7 @@ def test_wiring_is_what_was_asked(
     for wiring in ("random", "patches", "learned"):
         cfg = DtnnConfig("x", (40,), SMALL, wiring=wiring)
         found[wiring] = train(cfg, images, labels, tmp_path / wiring, tmp_path, QUICK).net
-    allowed = patches(SMALL, 1, 40, 0)
+    allowed = patches(DtnnConfig("x", (40,), SMALL), 40, 0)
     for node, wires in enumerate(found["patches"].layers[0].wires):
         assert allowed[node, wires].all()
         rows, cols = wires // 8, wires % 8
@@ -389,8 +389,8 @@ def test_nodes_that_compute_train_and_become_tables(
     images, labels, test_images, test_labels = digits
     cfg = DtnnConfig("x", (60, 60), SMALL, inputs=3, bits=(2, 2), node=node)
     options = TableTraining(epochs=12, batch=64, rate=0.02, threads=1)
-    thresholds = thresholds_of(cfg, images)
-    model = gradient.train_network(cfg, images, labels, thresholds, tmp_path, options)
+    encoder = encoder_of(cfg, images)
+    model = gradient.train_network(cfg, images, labels, encoder, tmp_path, options)
     net = gradient.enumerate_tables(model, cfg)
     with torch.no_grad():
         found = model(torch.from_numpy(test_images).float() / 256)
@@ -428,11 +428,11 @@ def test_quantiles_part_the_samples_evenly() -> None:
     values = rng.integers(0, 256, (1000, 2, 1, 1), dtype=np.uint8)
     values[:900, 1] = 0  # mostly black: the quantiles are those of the rest
     cfg = DtnnConfig("x", (20,), (2, 1, 1), levels=3)
-    found = thresholds_of(cfg, values)
+    found = encoder_of(cfg, values).thresholds
     shares = [(values[:, 0].ravel() >= t).mean() for t in found[0]]
     assert np.allclose(shares, [0.75, 0.5, 0.25], atol=0.03)
     assert np.allclose(found[1], [64, 128, 192], atol=25)
-    assert (thresholds_of(dataclasses.replace(cfg, levels=1), values) == 128).all()
+    assert (encoder_of(dataclasses.replace(cfg, levels=1), values).thresholds == 128).all()
 
 
 def test_copies_follow_seed_and_step(digits: tuple[np.ndarray, ...]) -> None:

@@ -149,9 +149,9 @@ def test_checkpoints_of_before_windows_are_read(tmp_path: Path) -> None:
     assert header["format"] == 1 and "windows" not in header
     net, _ = dtnn.load_checkpoint(shipped)
     assert {one.window for one in net.layers} == {None} and net.flat
-    header["format"] = 3
+    header["format"] = 4
     save_file(load_file(shipped), tmp_path / "new.safetensors", {"hwflow": json.dumps(header)})
-    with pytest.raises(DataError, match="of format 3"):
+    with pytest.raises(DataError, match="of format 4"):
         dtnn.load_checkpoint(tmp_path / "new.safetensors")
 
 

@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONVOLUTIONS", "DTNN", "PRESET_LUTS", "Conv", "DtnnConfig", "Layer", "Tables", "Window",
-    "accuracy", "config", "cost", "describe", "encode", "from_description", "load_checkpoint",
-    "network", "save_checkpoint", "scores", "sized",
+    "accuracy", "config", "cost", "describe", "encode", "encoder_luts", "from_description",
+    "load_checkpoint", "network", "save_checkpoint", "scores", "sized",
 ]  # fmt: skip
 
 MNIST = (1, 28, 28)
 NODES = ("lookup", "affine", "polynomial", "mlp")
 WIRINGS = ("learned", "random", "patches")
 HEADS = ("sum", "codes")
+ENCODERS = ("thermometer", "linear")
 TABLE_INPUTS = 6
+LINEAR_LEVELS = tuple((1 << bits) - 1 for bits in range(1, 9))
 TOP_BIT = 128  # a pixel reaches it when its top bit is set: the comparison is a wire
 MOST_LUTS = 1_000_000
 
@@ -59,13 +61,14 @@ class DtnnConfig:
     """A classifier before it is trained.
 
     shape: of an image (C, H, W), bytes. levels: thresholds a pixel; 1 is the top bit, more are
-    quantiles of the training data. precision: upper bits of a pixel that thresholds look at; a
-    comparison of six bits takes half of one of eight. convs: layers that slide over the image, of
-    codes of one bit; with them a channel has one set of thresholds. widths: nodes in each layer
-    behind, the last one in equal groups, one a class. inputs: children of a node; bits: of the
-    codes of each layer of widths. node: what a node computes,
-    "lookup" (its contents are learned), "affine", "polynomial" or "mlp". head: "sum" of a class's
-    codes, or "codes": one root a class. luts: the budget it was sized for.
+    quantiles of the training data. encoder: "thermometer" (a bit for each threshold) or "linear"
+    (2**B - 1 of them in equal steps; the B bits of their count are what tables read). precision:
+    upper bits of a pixel that thresholds look at; a comparison of six bits takes half of one of
+    eight. convs: layers that slide over the image, of codes of one bit; with them a channel has one
+    set of thresholds. widths: nodes in each layer behind, the last one in equal groups, one a
+    class. inputs: children of a node; bits: of the codes of each layer of widths. node: what a node
+    computes, "lookup" (its contents are learned), "affine", "polynomial" or "mlp". head: "sum" of a
+    class's codes, or "codes": one root a class. luts: the budget it was sized for.
     """
 
     name: str
@@ -81,12 +84,14 @@ class DtnnConfig:
     head: str = "sum"
     luts: int | None = None
     precision: int = 8
+    encoder: str = "thermometer"
 
     def __post_init__(self) -> None:
         if not self.bits:
             object.__setattr__(self, "bits", (1,) * len(self.widths))
         for what, value, known in (
-            ("node", self.node, NODES), ("wiring", self.wiring, WIRINGS), ("head", self.head, HEADS)
+            ("node", self.node, NODES), ("wiring", self.wiring, WIRINGS),
+            ("head", self.head, HEADS), ("encoder", self.encoder, ENCODERS),
         ):  # fmt: skip
             if value not in known:
                 raise ConfigError(f"dtnn {what} {value!r}: choose {', '.join(known)}")
@@ -98,6 +103,12 @@ class DtnnConfig:
         if self.classes < 2 or min(self.shape) < 1 or self.levels < 1:
             raise ConfigError(f"dtnn for images {self.shape}, {self.classes} classes, "
                               f"{self.levels} thresholds: each must be positive, classes 2 or more")
+        if self.linear and self.levels not in LINEAR_LEVELS:
+            raise ConfigError(f"a dtnn with a linear encoder of {self.levels} thresholds: give a "
+                              "power of two less one, 1 to 255 (codes of 1 to 8 bits)")
+        if self.linear and self.convs:
+            raise ConfigError("a dtnn with convolutions has a thermometer for each channel; leave "
+                              "the linear encoder out, or the convolutions")
         roots = self.widths[-1]
         if roots % self.classes or (self.head == "codes" and roots != self.classes):
             raise ConfigError(f"dtnn with {roots} roots for {self.classes} classes: give equally "
@@ -122,6 +133,16 @@ class DtnnConfig:
     def features(self) -> int:
         """Elements of an image."""
         return math.prod(self.shape)
+
+    @property
+    def linear(self) -> bool:
+        """Whether tables read the bits of codes, and not a bit for each threshold."""
+        return self.encoder == "linear"
+
+    @property
+    def bits_an_element(self) -> int:
+        """What the encoder makes of an element of the image."""
+        return self.levels.bit_length() if self.linear else self.levels
 
     @property
     def maps(self) -> tuple[tuple[int, int, int], ...]:
@@ -160,7 +181,7 @@ def config(
 
 def sized(
     luts: int, shape: tuple[int, int, int] = MNIST, classes: int = 10, levels: int = 1,
-    precision: int = 8, thresholds: np.ndarray | None = None,
+    precision: int = 8, thresholds: np.ndarray | None = None, encoder: str = "thermometer",
 ) -> DtnnConfig:  # fmt: skip
     """The largest classifier that takes at most `luts` LUT6, everything counted: one layer of
     tables, which did better than two of the same size (docs/dtnn-training.md).
@@ -173,7 +194,7 @@ def sized(
     if not 0 < luts <= MOST_LUTS:
         raise ConfigError(f"a budget of {luts} LUTs: give 1 to {MOST_LUTS:,}")
     made = DtnnConfig(f"{luts}-luts", (classes,), shape, classes, levels, luts=luts,
-                      precision=precision)  # fmt: skip
+                      precision=precision, encoder=encoder)  # fmt: skip
     roots = most_tables(luts, classes, comparators=_comparators(made, thresholds))
     return replace(made, widths=(roots,))
 
@@ -203,12 +224,39 @@ def _comparators(cfg: DtnnConfig, thresholds: np.ndarray | None) -> Encoder:
     """Of the thresholds of each feature, or of each channel in front of convolutions."""
     from hwflow.emit.tables import cost as formula
 
+    if cfg.linear:
+        if thresholds is None:
+            dearest = formula.table_luts(8) if cfg.levels > 1 else 0
+            return formula.Encoder((dearest,) * (cfg.features * cfg.bits_an_element))
+        luts = encoder_luts(thresholds, True)
+        return formula.Encoder(tuple(sorted(map(int, luts), reverse=True)))
     if thresholds is not None:
         return formula.encoder(thresholds)
     if cfg.levels == 1:
         return formula.Encoder()
     apart = cfg.shape[0] if cfg.convs else cfg.features
     return formula.encoder_of(apart, cfg.levels, cfg.precision)
+
+
+def encoder_luts(thresholds: np.ndarray, linear: bool) -> np.ndarray:
+    """LUT6 of each bit that an encoder makes of its elements, int64 (P,), in the order in which
+    tables count them. thresholds: int64 (F, L) of bytes.
+
+    A thermometer: bit l * F + f is a comparison. Linear: bit f * B + b is bit b of the number of
+    thresholds that element f reaches.
+    """
+    from hwflow.emit.tables import cost as formula
+    from hwflow.emit.tables.functions import Forms
+    from hwflow.emit.tables.write import target
+
+    if not linear:
+        return np.array([formula.threshold_luts(int(t)) for t in thresholds.T.ravel()], np.int64)
+    rows, places = np.unique(thresholds, axis=0, return_inverse=True)
+    codes = np.stack([np.searchsorted(row, np.arange(256), side="right") for row in rows])
+    bits = thresholds.shape[1].bit_length()
+    forms = Forms(target("xilinx").fabric)
+    found = [[forms.cost(code >> bit & 1 == 1) for bit in range(bits)] for code in codes]
+    return np.array(found, np.int64)[places.ravel()].ravel()
 
 
 def describe(cfg: DtnnConfig) -> dict[str, Any]:

@@ -64,14 +64,16 @@ class Tables:
 
     thresholds: int64 (F, L), each row rising. Channel l * F + f of the encoder is one bit: whether
     element f of the image (row-major, 0 to 255) reaches thresholds[f, l]; or with F channels of the
-    image a map of such bits, for layers with windows. groups: of the last layer that are summed, or
-    0: its codes are the scores.
+    image a map of such bits, for layers with windows. linear: channel f is a code of B bits, how
+    many of its 2**B - 1 thresholds element f reaches; the first layer reads bits of these. groups:
+    of the last layer that are summed, or 0: its codes are the scores.
     """
 
     shape: tuple[int, int, int]
     thresholds: np.ndarray
     layers: tuple[Layer, ...]
     groups: int
+    linear: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -83,8 +85,15 @@ class Tables:
 
     @property
     def encoded(self) -> tuple[int, int, int]:
-        """The map (C, H, W) of bits behind the encoder."""
+        """The map (C, H, W) of codes behind the encoder."""
+        if self.linear:
+            return len(self.thresholds), 1, 1
         return self.thresholds.size, *((1, 1) if self.flat else self.shape[1:])
+
+    @property
+    def code_bits(self) -> int:
+        """Of the codes behind the encoder."""
+        return self.thresholds.shape[1].bit_length() if self.linear else 1
 
 
 def _check(net: Tables) -> None:
@@ -98,7 +107,10 @@ def _check(net: Tables) -> None:
         raise DataError(f"{rule}: thresholds of an element fall")
     if not net.layers:
         raise DataError(f"{rule}: there is no layer")
-    before, code = net.encoded, 1
+    if net.linear and (not net.flat or t.shape[1] > 255 or t.shape[1] & (t.shape[1] + 1)):
+        raise DataError(f"{rule}: a linear encoder with thresholds {t.shape} for images "
+                        f"{net.shape}")
+    before, code = net.encoded, net.code_bits
     for place, layer in enumerate(net.layers):
         w, v = layer.wires, layer.values
         window = layer.window
@@ -123,9 +135,14 @@ def _check(net: Tables) -> None:
 
 
 def encode(net: Tables, images: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, C, H, W) -> the encoder's bits uint8 (channels, height, width, N)."""
+    """Images uint8 (N, C, H, W) -> the encoder's codes uint8 (channels, height, width, N)."""
     count = len(images)
     planes = images.reshape(count, len(net.thresholds), -1).transpose(1, 2, 0)
+    if net.linear:
+        codes = np.zeros(planes.shape, np.uint8)
+        for level in net.thresholds.T:
+            codes += planes >= level[:, None, None]
+        return codes.reshape(*net.encoded, count)
     bits = np.concatenate([planes >= net.thresholds[:, level, None, None]
                            for level in range(net.thresholds.shape[1])])
     return bits.astype(np.uint8).reshape(*net.encoded, count)
@@ -140,7 +157,7 @@ def scores(net: Tables, images: np.ndarray, batch: int | None = None) -> np.ndar
 
 
 def _scores(net: Tables, images: np.ndarray) -> np.ndarray:
-    x, before, code = encode(net, images), net.encoded, 1
+    x, before, code = encode(net, images), net.encoded, net.code_bits
     for layer in net.layers:
         rows = _elements(x, layer.window)  # (elements, positions, N)
         address: np.ndarray = np.zeros((len(layer.wires), *rows.shape[1:]), np.uint16)
@@ -201,10 +218,11 @@ def network(net: Tables) -> TableNetwork:
         Thresholds,
     )
 
-    encoder = Thresholds(torch.from_numpy(net.thresholds.copy()).float(), thermometer=True)
+    encoder = Thresholds(torch.from_numpy(net.thresholds.copy()).float(), not net.linear)
     layers: list[nn.Module] = []
-    before, code = net.encoded, Code(1)
-    for place, layer in enumerate(net.layers):
+    before, code = net.encoded, Code(net.code_bits)
+    parted = [_single_bits(net)] if net.code_bits > 1 else []
+    for place, layer in enumerate([*parted, *net.layers]):
         children, values = _children(layer, code.bits, code.signed, place)
         wires, made = torch.from_numpy(children), Code(layer.bits, layer.signed)
         node = LookupNode(torch.from_numpy(values).float(), wires.shape[1], code, made)
@@ -221,6 +239,16 @@ def network(net: Tables) -> TableNetwork:
         before, code = layer.shape(before), made
     head = GroupSum(net.groups) if net.groups else None
     return TableNetwork(encoder, layers, head, net.flat).eval()
+
+
+def _single_bits(net: Tables) -> Layer:
+    """A layer in front of all others that parts the codes of the encoder: its channel f * B + b is
+    bit b of code f, so that the bits that tables read are channels."""
+    bits = net.code_bits
+    own = np.arange(len(net.thresholds) * bits)
+    wires = own[:, None] // bits * bits + np.arange(bits)
+    values = np.arange(1 << bits) >> (own % bits)[:, None] & 1
+    return Layer(wires.astype(np.int32), values.astype(np.int16))
 
 
 def _children(

@@ -14,20 +14,22 @@ import numpy as np
 from hwflow.errors import DataError
 from hwflow.models.table_arrays import Layer, Tables, Window
 
-FORMAT = 2  # 1 knew no windows
+FORMAT = 3  # 1 knew no windows, 2 no linear encoder
+THERMOMETER = 2  # the format that suffices without one, for readers of before
 
 
 def save_checkpoint(net: Tables, path: Path, meta: Mapping[str, Any]) -> None:
     """Write arrays and meta (JSON values) to one safetensors file, whole or not at all.
 
     Its tensors: thresholds int64 (F, L); wires.I int32 (N, K) and values.I int16 (N, 2**K) of layer
-    I. The metadata "hwflow" is JSON: shape, groups, and of the layers bits, signs, windows (null,
-    or kernel, stride and pad) and pools; meta.
+    I. The metadata "hwflow" is JSON: shape, groups, whether the encoder is linear, and of the
+    layers bits, signs, windows (null, or kernel, stride and pad) and pools; meta.
     """
     from safetensors.numpy import save_file
 
     header = {
-        "format": FORMAT, "model": "dtnn", "shape": list(net.shape), "groups": net.groups,
+        "format": FORMAT if net.linear else THERMOMETER, "model": "dtnn",
+        "shape": list(net.shape), "groups": net.groups, "linear": net.linear,
         "bits": [one.bits for one in net.layers], "signed": [one.signed for one in net.layers],
         "windows": [one.window and asdict(one.window) for one in net.layers],
         "pools": [one.pool for one in net.layers], "meta": dict(meta),
@@ -50,7 +52,7 @@ def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["hwflow"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header["format"] not in (1, FORMAT) or header["model"] != "dtnn":
+        if header["format"] not in range(1, FORMAT + 1) or header["model"] != "dtnn":
             raise DataError(f"{path}: a {header['model']} checkpoint of format {header['format']}; "
                             f"{rule} of format {FORMAT}")
         if not isinstance(header["meta"], dict):
@@ -67,7 +69,8 @@ def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
         shape = tuple(int(side) for side in header["shape"])
         if len(shape) != 3:
             raise DataError(f"{path}: {rule}: images of shape {shape}")
-        net = Tables(shape, arrays["thresholds"], tuple(layers), int(header["groups"]))
+        net = Tables(shape, arrays["thresholds"], tuple(layers), int(header["groups"]),
+                     bool(header.get("linear", False)))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such checkpoint; train the model first") from error
     except OSError as error:

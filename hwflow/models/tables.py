@@ -14,187 +14,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from brevitas.nn import QuantIdentity
-from brevitas.quant.fixed_point import Int8ActPerTensorFixedPoint, Uint8ActPerTensorFixedPoint
-from brevitas.quant.scaled_int import Int8ActPerTensorFloat, Uint8ActPerTensorFloat
 from torch import Tensor, nn
 
 from hwflow.errors import ConfigError
-from hwflow.models.layers import InwardClamp, plain
+from hwflow.models.layers import InwardClamp
+from hwflow.models.table_codes import (
+    PIXEL_SCALE,
+    Code,
+    CodeQuantiser,
+    LinearCodes,
+    Straight,
+    Thresholds,
+    column,
+)
 
-PIXEL_SCALE = 2.0**-8
+__all__ = [
+    "MOST_ADDRESS_BITS", "MOST_SPREAD_BITS", "PIXEL_SCALE", "AffineNode", "ArithmeticNode", "Code",
+    "CodeQuantiser", "GroupSum", "LinearCodes", "LookupNode", "MlpNode", "NodeNorm",
+    "PolynomialNode", "TableConv", "TableLayer", "TableNetwork", "Thresholds", "freeze",
+    "monomials", "slopes", "spread",
+]  # fmt: skip
+
 MOST_ADDRESS_BITS = 16
 MOST_SPREAD_BITS = 8
 """Up to here the gradient of a lookup looks at every address, not only at neighbours."""
-SCALINGS = ("const", "power_of_two", "free")
-
-
-@dataclass(frozen=True)
-class Code:
-    """The codes of a layer: `bits` wide, unsigned or two's complement."""
-
-    bits: int
-    signed: bool = False
-
-    def __post_init__(self) -> None:
-        least = 2 if self.signed else 1
-        if not least <= self.bits <= 8:
-            raise ConfigError(f"codes of {self.bits} bits: give {least} to 8")
-
-    @property
-    def lo(self) -> int:
-        """The least code."""
-        return -(1 << (self.bits - 1)) if self.signed else 0
-
-    @property
-    def hi(self) -> int:
-        """The greatest code."""
-        return self.lo + (1 << self.bits) - 1
-
-
-class CodeQuantiser(nn.Module):
-    """Reals to codes times a scale, by a Brevitas activation quantiser, straight through.
-
-    scaling: "const" (the scale stays what `scale` says), "power_of_two" or "free" (learned, from
-    `scale` on). A constant one loses nothing behind a batch norm, which learns its gain.
-    """
-
-    def __init__(self, code: Code, scaling: str = "const", scale: float = 1.0) -> None:
-        super().__init__()
-        if scaling not in SCALINGS:
-            raise ConfigError(f"scaling {scaling!r}: choose {', '.join(SCALINGS)}")
-        if scale <= 0 or (scaling != "free" and math.frexp(scale)[0] != 0.5):
-            raise ConfigError(f"scale {scale}: give a power of two, or scaling 'free'")
-        free = scaling == "free"
-        bases = {
-            (False, False): Uint8ActPerTensorFixedPoint, (True, False): Int8ActPerTensorFixedPoint,
-            (False, True): Uint8ActPerTensorFloat, (True, True): Int8ActPerTensorFloat,
-        }  # fmt: skip
-        steps = (1 << code.bits) >> code.signed  # Brevitas' scale is its threshold / steps
-        top = scale * (steps - (free and not code.signed))
-        if scaling == "power_of_two":
-            top *= 2**-0.5  # the middle of what its ceiling takes to this exponent
-        chosen = {
-            "bit_width": code.bits,
-            "scaling_impl_type": "const" if scaling == "const" else "parameter",
-            "scaling_init": top,
-            "tensor_clamp_impl": InwardClamp,
-        }
-        if free and code.signed:
-            chosen["narrow_range"] = False
-        quantiser = type("CodeQuant", (bases[code.signed, free],), chosen)
-        self.code, self.scaling = code, scaling
-        self.quant = QuantIdentity(act_quant=quantiser, return_quant_tensor=False)
-
-    def scale(self) -> Tensor:
-        """The real value of code 1, 0-dimensional."""
-        return self.quant.act_quant.scale().reshape(())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x of any shape -> codes times the scale."""
-        return plain(self.quant(x))
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """values (N,) beside a tensor (B, N, ...)."""
-    return values.reshape(1, -1, *[1] * (like.dim() - 2))
-
-
-class _Straight(torch.autograd.Function):
-    """The value is that of `used`, the gradient goes to `real`."""
-
-    @staticmethod
-    def forward(ctx: object, real: Tensor, used: Tensor) -> Tensor:
-        return used.clone()
-
-    @staticmethod
-    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-class _Compare(torch.autograd.Function):
-    """x >= threshold as 0 or 1; its gradient is that of a ramp of width `width`."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor, threshold: Tensor, width: float) -> Tensor:
-        ctx.save_for_backward(x, threshold)
-        ctx.width = width
-        return (x >= threshold).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, threshold = ctx.saved_tensors
-        slope = grad * ((x - threshold).abs() < ctx.width / 2) / ctx.width
-        return slope, (-slope).sum_to_size(threshold.shape), None
-
-
-class Thresholds(nn.Module):
-    """The encoder: how many of its channel's thresholds a pixel reaches, per channel.
-
-    thresholds (F, L): in pixels (0..256), L = 1 to 255 of them; rounded up to whole ones where
-    they are used. `thermometer=False`: one code of ceil(log2(L + 1)) bits a channel, the count.
-    `thermometer=True`: L channels of one bit for each, level by level: channel l * F + f is pixel f
-    at its threshold l. `learn`: thresholds are trained, by a ramp of `width` pixels.
-    """
-
-    def __init__(
-        self,
-        thresholds: Tensor,
-        thermometer: bool = False,
-        learn: bool = False,
-        width: float = 64.0,
-    ) -> None:
-        super().__init__()
-        if thresholds.dim() != 2 or not 1 <= thresholds.shape[1] <= 255:
-            raise ConfigError(f"thresholds {tuple(thresholds.shape)}: give (channels, 1 to 255)")
-        self.thresholds = nn.Parameter(thresholds.float(), requires_grad=learn)
-        self.thermometer, self.width = thermometer, width
-        self.fixed: Tensor | None = None
-        levels = thresholds.shape[1]
-        self.code = Code(1 if thermometer else levels.bit_length())
-        self.quant = CodeQuantiser(self.code)
-
-    @property
-    def channels(self) -> int:
-        """Channels of the output."""
-        count, levels = self.thresholds.shape
-        return int(count * levels) if self.thermometer else int(count)
-
-    def scale(self) -> Tensor:
-        """The real value of code 1."""
-        return self.quant.scale()
-
-    def whole(self) -> Tensor:
-        """The thresholds as they act: whole pixels, rising within a channel, int64 (F, L)."""
-        rounded = self.thresholds.detach().ceil().clamp(0, 256)
-        return rounded.sort(dim=1).values.long()
-
-    def freeze(self) -> None:
-        """Turn the thresholds into constants, for the export."""
-        self.fixed = self.whole().float() * PIXEL_SCALE
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, F, ...) of pixel / 256 -> codes (B, F or L * F, ...)."""
-        if self.fixed is not None:
-            bits = [(x >= _column(at, x)).to(x.dtype) for at in self.fixed.T]
-        elif torch.is_grad_enabled():
-            ordered = self.thresholds.sort(dim=1).values
-            ordered = _Straight.apply(ordered, self.whole().to(x.dtype)) * PIXEL_SCALE
-            width = self.width * PIXEL_SCALE
-            bits = [_Compare.apply(x, _column(at, x), width) for at in ordered.T]
-        else:
-            ordered = self.whole().to(x.dtype) * PIXEL_SCALE
-            bits = [(x >= _column(at, x)).to(x.dtype) for at in ordered.T]
-        if self.thermometer:
-            return torch.cat([self.quant(bit) for bit in bits], dim=1)
-        total = bits[0]
-        for bit in bits[1:]:
-            total = total + bit
-        return self.quant(total)
 
 
 # --- node functions ----------------------------------------------------------------------------
@@ -261,7 +107,7 @@ def _index(codes: Tensor, bits: int, size: int) -> Tensor:
     for child in range(1, codes.shape[2]):
         place = place + codes[:, :, child] * float(1 << (bits * child))
     row = torch.arange(codes.shape[1], device=codes.device) * size
-    return place.to(torch.int64) + _column(row, place)
+    return place.to(torch.int64) + column(row, place)
 
 
 class LookupNode(nn.Module):
@@ -319,7 +165,7 @@ class LookupNode(nn.Module):
             return self.quant(flat[_index(codes, bits, self.values.shape[1])])
         low, high = (self.values.new_tensor(float(n)) for n in (self.code.lo, self.code.hi))
         limited = self.clamp(self.values, low, high)
-        table = _Straight.apply(limited, limited.detach().round())
+        table = Straight.apply(limited, limited.detach().round())
         return self.quant(_Lookup.apply(codes, table, bits, self.weights))
 
 
@@ -342,7 +188,7 @@ class NodeNorm(nn.Module):
         if self.training:
             return self.bn(z.flatten(2) if z.dim() > 3 else z).reshape(z.shape)
         gain, offset = self.constants()
-        return z * _column(gain, z) + _column(offset, z)
+        return z * column(gain, z) + column(offset, z)
 
 
 class _Fixed(nn.Module):
@@ -354,7 +200,7 @@ class _Fixed(nn.Module):
         self.register_buffer("offset", offset)
 
     def forward(self, z: Tensor) -> Tensor:
-        return z * _column(self.gain, z) + _column(self.offset, z)
+        return z * column(self.gain, z) + column(self.offset, z)
 
 
 class ArithmeticNode(nn.Module):
@@ -391,9 +237,9 @@ class ArithmeticNode(nn.Module):
 
 def _weighted(parts: Sequence[Tensor], weights: Tensor) -> Tensor:
     """The sum of parts (B, N, ...) times the columns of weights (N, M), in their order."""
-    total = parts[0] * _column(weights[:, 0], parts[0])
+    total = parts[0] * column(weights[:, 0], parts[0])
     for place, part in enumerate(parts[1:], 1):
-        total = total + part * _column(weights[:, place], part)
+        total = total + part * column(weights[:, place], part)
     return total
 
 
@@ -467,7 +313,7 @@ class MlpNode(ArithmeticNode):
             return total + torch.einsum("bnk...,nk->bn...", x, self.skip)
         children = [x[:, :, j] for j in range(self.inputs)]
         units = [
-            F.relu(_weighted(children, self.first[:, h]) + _column(self.bias[:, h], children[0]))
+            F.relu(_weighted(children, self.first[:, h]) + column(self.bias[:, h], children[0]))
             for h in range(self.second.shape[1])
         ]
         return _weighted(units + children, torch.cat([self.second, self.skip], dim=1))

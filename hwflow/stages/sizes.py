@@ -18,22 +18,23 @@ TABULAR_LEVELS, TABULAR_PRECISION = 7, 6
 
 def size_of(
     chosen: BuildOptions, shape: tuple[int, int, int], classes: int, levels: int | None = None,
-    precision: int | None = None, images: np.ndarray | None = None,
+    precision: int | None = None, images: np.ndarray | None = None, encoder: str = "thermometer",
 ) -> DtnnConfig:  # fmt: skip
     """The configuration for samples of a shape. levels: thresholds an element, precision: upper
     bits of it that they look at (None: as usual). images: those it will be trained with, uint8
-    (N, C, H, W), whose thresholds tell what a budget holds."""
+    (N, C, H, W), whose thresholds tell what a budget holds. encoder: "thermometer" or "linear"."""
     from hwflow.models import dtnn
 
     if shape[1:] == (1, 1):
         levels, precision = levels or TABULAR_LEVELS, precision or TABULAR_PRECISION
     if chosen.luts is None:
         assert chosen.config is not None  # or there is a budget
-        made = dtnn.config(chosen.config, shape, classes, levels)
+        made = dataclasses.replace(dtnn.config(chosen.config, shape, classes, levels),
+                                   encoder=encoder)
         if made.luts is None:  # a budget is what a preset of one layer is, too
             return dataclasses.replace(made, precision=precision or 8)
         return _within(made.luts, made, precision, images)
-    first = dtnn.DtnnConfig("first", (classes,), shape, classes, levels or 1)
+    first = dtnn.DtnnConfig("first", (classes,), shape, classes, levels or 1, encoder=encoder)
     return _within(chosen.luts, first, precision, images)
 
 
@@ -47,5 +48,6 @@ def _within(
     if images is not None:
         made = train_tables.sized(luts, cfg, images)
     else:
-        made = dtnn.sized(luts, cfg.shape, cfg.classes, cfg.levels, cfg.precision)
+        made = dtnn.sized(luts, cfg.shape, cfg.classes, cfg.levels, cfg.precision,
+                          encoder=cfg.encoder)
     return made if cfg.luts is None else dataclasses.replace(made, name=cfg.name)

@@ -23,6 +23,7 @@ from hwflow.models.tables import (
     ArithmeticNode,
     Code,
     GroupSum,
+    LinearCodes,
     LookupNode,
     MlpNode,
     PolynomialNode,
@@ -32,7 +33,7 @@ from hwflow.models.tables import (
 )
 from hwflow.training_tables import descent, wiring
 from hwflow.training_tables.copies import Copies
-from hwflow.training_tables.encoders import columns
+from hwflow.training_tables.encoders import Encoder
 from hwflow.training_tables.kernels import load as load_kernels
 from hwflow.training_tables.options import TableTraining
 from hwflow.training_tables.run import (
@@ -51,16 +52,15 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def build(
-    cfg: DtnnConfig, thresholds: np.ndarray, seed: int, allowed: np.ndarray | None = None,
+    cfg: DtnnConfig, encoder: Encoder, seed: int, allowed: np.ndarray | None = None,
     learn: bool = False,
 ) -> TableNetwork:  # fmt: skip
     """An untrained network with random wires; allowed: uint8 (nodes, bits) of the first layer.
-    learn: its thresholds are trained."""
+    learn: its encoder is trained."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder = Thresholds(torch.from_numpy(thresholds).float(), thermometer=True, learn=learn)
     layers: list[nn.Module] = []
-    channels, code = thresholds.size, Code(1)
+    channels, code = encoder.bits, Code(1)
     for count, bits in zip(cfg.widths, cfg.bits, strict=True):
         made = Code(bits)
         free = allowed if not layers else None
@@ -71,7 +71,16 @@ def build(
         ])  # fmt: skip
         layers.append(TableLayer(torch.from_numpy(wires), _node(cfg, count, code, made)))
         channels, code = count, made
-    return TableNetwork(encoder, layers, GroupSum(cfg.classes) if cfg.head == "sum" else None)
+    head = GroupSum(cfg.classes) if cfg.head == "sum" else None
+    return TableNetwork(_encoder(cfg, encoder, learn), layers, head)
+
+
+def _encoder(cfg: DtnnConfig, encoder: Encoder, learn: bool) -> Thresholds | LinearCodes:
+    if encoder.ends is None:
+        return Thresholds(torch.from_numpy(encoder.thresholds).float(), True, learn)
+    low, high = (torch.from_numpy(end).float() for end in encoder.ends)
+    grid = 1 << (8 - cfg.precision)
+    return LinearCodes(low, high, cfg.bits_an_element, cfg.features, learn, grid)
 
 
 def _node(
@@ -93,16 +102,16 @@ def _node(
 
 
 def train(
-    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, out: Path,
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, encoder: Encoder, out: Path,
     cache: Path, options: TableTraining, progress: ProgressCallback | None,
 ) -> Tables:  # fmt: skip
     """Train options.epochs epochs and enumerate the nodes; goes on with what is left in `out`."""
-    model = train_network(cfg, images, labels, thresholds, cache, options, progress, out)
+    model = train_network(cfg, images, labels, encoder, cache, options, progress, out)
     return enumerate_tables(model, cfg)
 
 
 def train_network(
-    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, cache: Path,
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, encoder: Encoder, cache: Path,
     options: TableTraining, progress: ProgressCallback | None = None, out: Path | None = None,
 ) -> TableNetwork:  # fmt: skip
     """The same, but the torch modules, in evaluation mode. out: None keeps nothing to go on with.
@@ -111,9 +120,9 @@ def train_network(
         torch.set_num_threads(options.threads)
     allowed = None
     if cfg.wiring == "patches":
-        allowed = wiring.patches(cfg.shape, cfg.levels, cfg.widths[0], options.seed)
+        allowed = wiring.patches(cfg, cfg.widths[0], options.seed)
     learn = options.learn_thresholds
-    model = build(cfg, thresholds, options.seed, allowed, learn).train()
+    model = build(cfg, encoder, options.seed, allowed, learn).train()
     guide = teacher(images, labels, cfg.classes, options) if options.distil else None
     kernels = load_kernels(cache)
     copies = Copies(kernels, images, labels, cfg.classes, options, guide)
@@ -144,7 +153,7 @@ def train_network(
         if learn:
             read = np.ascontiguousarray(drawn.reshape(len(drawn), -1).T)
         else:
-            read = columns(drawn, thresholds)
+            read = encoder.columns(drawn)
         x, q = torch.from_numpy(read), torch.from_numpy(targets)
         batch = min(options.batch, x.shape[1])
         steps = x.shape[1] // batch
@@ -310,6 +319,7 @@ def enumerate_tables(model: TableNetwork, cfg: DtnnConfig) -> Tables:
             raise ConfigError("layers of dtnn have unsigned codes of scale 1")
         read = made
     encoder = model.encoder
-    assert isinstance(encoder, Thresholds)
+    assert isinstance(encoder, Thresholds | LinearCodes)
     groups = cfg.classes if model.head is not None else 0
-    return Tables(cfg.shape, encoder.whole().numpy(), tuple(layers), groups)
+    thresholds = np.ascontiguousarray(encoder.whole().numpy())
+    return Tables(cfg.shape, thresholds, tuple(layers), groups, cfg.linear)

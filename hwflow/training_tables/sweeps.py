@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hwflow.emit.tables.cost import threshold_luts
 from hwflow.errors import DataError
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables
 from hwflow.training_tables import descent
 from hwflow.training_tables.copies import Copies
-from hwflow.training_tables.encoders import columns, telling
+from hwflow.training_tables.encoders import Encoder
 from hwflow.training_tables.kernels import NumpyKernels, Stack, load
 from hwflow.training_tables.loops import CELLS
 from hwflow.training_tables.options import TableTraining
@@ -36,7 +35,7 @@ Draw = Callable[[int, float], tuple[np.ndarray, np.ndarray]]  # bits (P, n), tar
 
 
 def train(
-    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, out: Path,
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, encoder: Encoder, out: Path,
     cache: Path, options: TableTraining, progress: ProgressCallback | None,
 ) -> Tables:  # fmt: skip
     """Train options.sweeps sweeps and options.epochs epochs; go on with what is left in `out`."""
@@ -46,22 +45,22 @@ def train(
         from hwflow.training_tables import teachers  # torch is wanted for this alone
 
         teacher = teachers.teacher(images, labels, cfg.classes, options)
-    worth = np.flatnonzero(telling(images, thresholds).T.ravel())
+    worth = np.flatnonzero(encoder.telling(images))
     if not len(worth):
         raise DataError("no element of the images changes: there is nothing to learn from")
     if cfg.wiring == "patches":  # which name bits by their place in the image
-        worth = np.arange(thresholds.size)
+        worth = np.arange(encoder.bits)
     copies = Copies(kernels, images, labels, cfg.classes, options, teacher)
 
     def draw(step: int, times: float) -> tuple[np.ndarray, np.ndarray]:
         drawn, q = copies.draw(step, times)
-        return columns(drawn, thresholds, worth), q
+        return encoder.columns(drawn, worth), q
 
     leaves, roots = (0, *cfg.widths)[-2:]
     first = leaves or roots
     allowed = None
     if cfg.wiring == "patches":
-        allowed = patches(cfg.shape, cfg.levels, first, options.seed)
+        allowed = patches(cfg, first, options.seed)
     identity = identity_of(cfg, options, images, labels, kernels.name)
     state = _resume(out, identity)
     if state is None:
@@ -72,8 +71,7 @@ def train(
     votes = options.temperature or descent.temperature(roots, cfg.classes)
     fee = None
     if options.lut_weight:
-        luts = np.array([threshold_luts(int(level)) for level in thresholds.T.ravel()])
-        fee = options.lut_weight * luts[worth]
+        fee = options.lut_weight * encoder.luts()[worth]
     total = options.sweeps + options.epochs
     start = time.monotonic()
     for step in range(done, total):
@@ -100,7 +98,7 @@ def train(
     tables.append((stack.root_wires, stack.root_tables))
     tables[0] = (worth.astype(np.int32)[tables[0][0]], tables[0][1])
     layers = [Layer(wires, contents.astype(np.int16)) for wires, contents in tables]
-    return Tables(cfg.shape, thresholds, tuple(layers), cfg.classes)
+    return Tables(cfg.shape, encoder.thresholds, tuple(layers), cfg.classes, encoder.linear)
 
 
 def _soften(stack: Stack, to: float) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from hwflow.models.dtnn import DtnnConfig, Layer, Tables, Window
 from hwflow.training_tables import wiring
 from hwflow.training_tables.copies import Copies
+from hwflow.training_tables.encoders import Encoder
 from hwflow.training_tables.kernels import load as load_kernels
 from hwflow.training_tables.loops import CELLS, PINS, addresses
 from hwflow.training_tables.options import TableTraining
@@ -166,7 +167,7 @@ def tables(levels: list[Level], cfg: DtnnConfig, thresholds: np.ndarray) -> Tabl
 
 
 def train(
-    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, out: Path,
+    cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, encoder: Encoder, out: Path,
     cache: Path, options: TableTraining, progress: ProgressCallback | None,
 ) -> Tables:  # fmt: skip
     """Train options.epochs epochs; go on with what is left in `out` of the same run."""
@@ -175,7 +176,7 @@ def train(
     levels = build(cfg, options.seed)
     identity = identity_of(cfg, options, images, labels, loops.name)
     done = _resume(out, identity, levels)
-    net = Network(levels, loops, thresholds, cfg.classes, options.temperature)
+    net = Network(levels, loops, encoder.thresholds, cfg.classes, options.temperature)
     blocks = options.batch // LANES
     steps = len(images) // LANES // blocks
     start = time.monotonic()
@@ -197,7 +198,7 @@ def train(
             loss = total / (steps * options.batch)
             seconds = time.monotonic() - start
             progress(Progress("epoch", epoch + 1, options.epochs, loss, moved, seconds))
-    return tables(levels, cfg, thresholds)
+    return tables(levels, cfg, encoder.thresholds)
 
 
 def rewire(net: Network, copies: Copies, step: int, share: float) -> int:

@@ -54,17 +54,19 @@ def regrown(
     return best, gains[np.arange(len(pins)), best]
 
 
-def patches(shape: tuple[int, int, int], levels: int, count: int, seed: int) -> np.ndarray:
-    """For structured wiring: which encoder bits each node may read, uint8 (count, levels * F).
+def patches(cfg: DtnnConfig, count: int, seed: int) -> np.ndarray:
+    """For structured wiring: which encoder bits each of `count` nodes may read, uint8 (count, P).
 
     Each has a window of a quarter of the image's sides (at least three pixels) of its own.
     """
-    planes, height, width = shape
+    planes, height, width = cfg.shape
     rng = np.random.default_rng([seed, START, 1])
-    allowed = np.zeros((count, levels, planes, height, width), np.uint8)
+    allowed = np.zeros((count, planes, height, width), np.uint8)
     tall, wide = min(height, max(3, height // 4)), min(width, max(3, width // 4))
     tops = rng.integers(0, height - tall + 1, count)
     lefts = rng.integers(0, width - wide + 1, count)
     for node, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-        allowed[node, :, :, top : top + tall, left : left + wide] = 1
-    return allowed.reshape(count, -1)
+        allowed[node, :, top : top + tall, left : left + wide] = 1
+    flat = allowed.reshape(count, -1)
+    bits = cfg.bits_an_element
+    return np.repeat(flat, bits, axis=1) if cfg.linear else np.tile(flat, (1, bits))
