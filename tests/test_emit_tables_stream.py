@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +21,15 @@ from hwflow.emit.tables import Options, emit, estimate, stream
 from hwflow.emit.tables.write import TARGETS
 from hwflow.errors import GraphError
 from hwflow.export_tables import export_qonnx
-from hwflow.ir import Graph, GraphBuilder, IntType
+from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.models.tables import Code, TableConv, TableLayer, TableNetwork, Thresholds
 from hwflow.ops.argmax import ArgmaxAttrs
 from hwflow.ops.concat import ConcatAttrs
 from hwflow.ops.maxpool2d import Maxpool2dAttrs
 from hwflow.ops.patches import PatchesAttrs
+from hwflow.plan import PYTHON, Command, Plan, execute
 from hwflow.report import schema
+from hwflow.report.readers import yosys as reader
 from hwflow.sim import tables as simulation
 from hwflow.sim.runner import hdl_dir
 from hwflow.stages.options import options
@@ -134,7 +137,7 @@ def test_lenet(tmp_path: Path) -> None:
     assert found["clocks"] == 200 * 784 + design.latency
     cells, netlist = synthesised(graph, tmp_path / "yosys")
     counts = {
-        "LUT": lambda k: k.startswith("LUT") or k.startswith("SRL"),
+        "LUT": lambda k: k.startswith(("LUT", "SRL", "INV")),
         "RAM32M": lambda k: k == "RAM32M", "FF": lambda k: k.startswith("FD"),
         "block RAM": lambda k: k.startswith("RAMB"), "DSP": lambda k: k.startswith("DSP"),
         "CARRY4": lambda k: k == "CARRY4",
@@ -143,11 +146,96 @@ def test_lenet(tmp_path: Path) -> None:
     print(f"\nLeNet-5-style, xc7, Yosys: {used}, of the tables {design.luts}")
     assert used["DSP"] == used["block RAM"] == 0
     assert 1 <= used["RAM32M"] <= 10
-    assert used["LUT"] + 4 * used["RAM32M"] == pytest.approx(design.luts, rel=0.15)
+    assert used["LUT"] + 4 * used["RAM32M"] <= design.luts
+    assert design.luts <= 1.1 * (used["LUT"] + 4 * used["RAM32M"])
     registers = sum(part.registers for part in design.parts.values())
-    assert used["FF"] == pytest.approx(registers, rel=0.25)
+    assert used["FF"] == pytest.approx(registers, rel=0.05)
     mapped = simulation.verify(graph, design, "xilinx", shown, tmp_path / "m", netlist=netlist)
     assert mapped["mismatches"] == 0
+
+
+# Windows of a map: bits of an element, height, width, kernel, stride, pads, share of taps read.
+WINDOWS = (
+    (1, 28, 28, (5, 5), (1, 1), (2, 2, 2, 2), 1.0), (8, 14, 14, (5, 5), (1, 1), (0,) * 4, 0.3),
+    (21, 32, 32, (3, 3), (1, 1), (0,) * 4, 0.5), (2, 6, 5, (3, 2), (2, 3), (1, 0, 0, 1), 1.0),
+    (1, 100, 120, (7, 7), (2, 2), (3,) * 4, 0.2), (4, 64, 64, (3, 9), (1, 1), (1, 4, 1, 4), 0.1),
+    (2, 11, 13, (2, 3), (3, 2), (0, 1, 1, 0), 0.7), (40, 99, 99, (3, 3), (1, 1), (0,) * 4, 0.4),
+)  # fmt: skip
+
+
+def test_every_part_takes_at_most_what_is_said(tmp_path: Path) -> None:
+    """Windows, pools and gathered maps on their own, of which some bits are read, by Yosys."""
+    rng = random.Random(4)
+    script, texts, said = [], {}, []
+    for bits, height, width, kernel, stride, pads, share in WINDOWS:
+        window = stream.Window(
+            "w", False, (bits, height, width), 1, False, kernel, stride, pads,
+            tuple((i, j) for i in range(kernel[0]) for j in range(kernel[1])), (1, 1),
+        )
+        count = kernel[0] * kernel[1] * bits
+        # bit numbers of the graph: channel, tap; of the module: tap, channel
+        read = {n for n in range(count) if rng.random() < share} or {0}
+        taps = len(window.taps)
+        shown = [f"window[{n % taps * bits + n // taps}]" for n in read]
+        sizes = (bits, height, width, *kernel, *stride, pads[0], pads[1], pads[2], pads[3])
+        said.append(stream.window_part(window, "xilinx", read))
+        texts |= _alone(len(said), "line_window", PARAMETERS, sizes, bits, ("window", count), shown)
+    for bits, signed in ((1, 0), (3, 1)):
+        window = stream.Window("p", True, (5, 12, 12), bits, bool(signed), (2, 2), (2, 2),
+                               (0, 0, 0, 0), (), (6, 6))  # fmt: skip
+        said.append(stream.window_part(window, "xilinx", range(5 * bits)))
+        texts |= _alone(
+            len(said), "code_pool", ("CHANNELS", "CODE_W", "SIGNED", *PARAMETERS[1:]),
+            (5, bits, signed, 12, 12, 2, 2, 2, 2, 0, 0, 0, 0), 5 * bits,
+            ("out_data", 5 * bits), ["out_data"],
+        )
+    tensor = Tensor("map", (6, 3, 5), IntType(2, False))
+    read = {n for n in range(180) if rng.random() < 0.3}
+    said.append(stream.map_part(tensor, "xilinx", read))
+    # of the graph: channel, place, bit; of the module: place, channel, bit
+    shown = [f"map[{n // 2 % 15 * 12 + n // 30 * 2 + n % 2}]" for n in read]
+    texts |= _alone(len(said), "map_shift", ("BITS", "COUNT"), (12, 15), 12, ("map", 180), shown)
+    for n in range(1, len(said) + 1):
+        script += [*(f"read_verilog -sv {Path(name).name}" for name in stream.MODULES),
+                   f"read_verilog -sv alone{n}.sv",
+                   f"synth_xilinx -family xc7 -flatten -noiopad -top alone{n}",
+                   f"tee -q -o stat{n}.json stat -json", "design -reset"]  # fmt: skip
+    texts |= {Path(name).name: (hdl_dir() / name).read_text() for name in stream.MODULES}
+    command = Command((PYTHON, "-m", "hwflow.toolchain.yosys_run", "run.ys"), "yosys.log")
+    execute(Plan({**texts, "run.ys": "\n".join(script)}, (command,), (), "alone"), tmp_path)
+    for n, part in enumerate(said, 1):
+        cells = reader.cells((tmp_path / f"stat{n}.json").read_text())
+        taken = reader.sites(cells, reader.XC7)
+        assert taken["lut"] <= part.luts, (n, cells, part)
+        assert cells.get("CARRY4", 0) <= part.carries, (n, cells, part)
+        assert taken["ff"] <= part.registers <= 1.1 * taken["ff"] + 24, (n, cells, part)
+        assert part.luts <= 1.1 * taken["lut"] + 36, (n, cells, part)
+
+
+PARAMETERS = ("BITS", "MAP_H", "MAP_W", "KH", "KW", "STRIDE_H", "STRIDE_W", "TOP", "LEFT", "BOTTOM",
+              "RIGHT")  # fmt: skip
+
+
+def _alone(
+    number: int, module: str, names: Sequence[str], values: Sequence[int], bits: int,
+    result: tuple[str, int], shown: Sequence[str],
+) -> dict[str, str]:
+    """A module that shows some bits of another's result."""
+    port, width = result
+    given = ", ".join(f".{name}({value})" for name, value in zip(names, values, strict=True))
+    return {f"alone{number}.sv": f"""module alone{number} (
+    input wire logic clk, input wire logic rst, input wire logic en, input wire logic in_valid,
+    input wire logic [{bits - 1}:0] in_data, output logic out_valid,
+    output logic [{(width if shown == [port] else len(shown)) - 1}:0] shown
+);
+  logic [{width - 1}:0] {port};
+  assign shown = {{{", ".join(shown)}}};
+  {module} #({given}) u_it (
+      .clk(clk), .rst(rst), .en(en), .in_valid(in_valid), .in_data(in_data),
+      .out_valid(out_valid), .{port}({port})
+  );
+endmodule
+"""}
 
 
 def torch_network() -> TableNetwork:

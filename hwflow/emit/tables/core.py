@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hwflow.emit.tables import write
-from hwflow.emit.tables.lower import Lowered, lower
+from hwflow.emit.tables.lower import Codes, Lowered, lower
 from hwflow.emit.tables.netlist import Carry, Cell, Dual, Join, Register, Table
 from hwflow.errors import ConfigError
 from hwflow.ir import Graph
@@ -16,7 +16,8 @@ from hwflow.ops.types import int_type
 
 CORE = "tables_core"
 PACKAGE = "tables_pkg"
-Parts = Mapping[str, tuple[list[Cell], list[int], list[int]]]
+
+
 @dataclass(frozen=True)
 class Options:
     """How a core is made.
@@ -25,6 +26,7 @@ class Options:
     registers, 0 for none. head_levels: the same for sums and argmax. carry: sums may use the carry
     chains of the target. fan_out: the image goes through registers before the first table, and no
     register is read by more than so many functions; there are as many twins as that takes. 0: none.
+    A core that streams has none.
     """
 
     target: str = "xilinx"
@@ -105,17 +107,15 @@ def emit(graph: Graph, options: Options | None = None) -> Design:
         "SCORE_LAG": (made.class_stage - made.score_stage, "clocks from its scores to its class"),
         "STREAMING": (0, "a whole image a clock"),
     }
-    files = {f"{PACKAGE}.sv": package(sizes)}
-    wanted = [x >> 1 for x in (*made.class_bits, *(x for s in made.scores for x in s))]
-    parts = write.borders(made.cells, wanted)
-    registers = frozenset(c.q for c in made.cells if isinstance(c, Register))
-    files |= part_files(graph, parts, to, registers)
-    files[f"{CORE}.sv"] = file_text(_core(made, parts, pixels * kind.bits, to.name))
+    source_bits = [f"in_pixels[{bit}]" for bit in range(pixels * kind.bits)]
+    wanted = [*made.class_bits, *(x for score in made.scores for x in score)]
+    text = part_text(graph, made, wanted, source_bits, to)
+    files = {f"{PACKAGE}.sv": package(sizes), **text.files,
+             f"{CORE}.sv": file_text(_core(made, text, source_bits, to.name))}
     return Design(
         top=CORE, files=files, pixels=pixels, pixel_bits=kind.bits, classes=classes,
         class_bits=len(made.class_bits), score_bits=score_bits, score_offset=made.score_offset,
-        latency=made.class_stage, score_latency=made.score_stage,
-        parts={name: counted(cells) for name, (cells, _, _) in parts.items()},
+        latency=made.class_stage, score_latency=made.score_stage, parts=text.parts,
     )
 
 
@@ -168,18 +168,62 @@ def package(sizes: Mapping[str, tuple[int, str]]) -> str:
     return file_text(body)
 
 
-def part_files(
-    graph: Graph, parts: Parts, to: write.Target, registers: frozenset[int]
-) -> dict[str, str]:
-    """The modules of parts; registers: nets of all of them that flip-flops drive."""
-    files = {}
-    for name, (cells, ins, outs) in parts.items():
+@dataclass(frozen=True)
+class PartText:
+    """A netlist as modules, one a part, and as the lines of the module that holds them.
+
+    declared, instances: those lines. name: the text of a net there. read: bits of the source on
+    which something depends. files: the modules. parts: what each takes.
+    """
+
+    declared: tuple[str, ...]
+    instances: tuple[str, ...]
+    name: write.Name
+    read: frozenset[int]
+    files: Mapping[str, str]
+    parts: Mapping[str, Part]
+
+
+def part_text(
+    graph: Graph, made: Lowered | Codes, wanted: Sequence[int], source: Sequence[str],
+    to: write.Target, prefix: str = "n",
+) -> PartText:
+    """The parts of a netlist; ConfigError naming one that reads nothing.
+
+    wanted: literals that are read from outside. source: the text of each bit of the input. prefix:
+    of the names of nets.
+    """
+    place = {net: source[bit] for net, bit in made.inputs.items()}
+
+    def name(net: int) -> str:
+        return place.get(net, f"{prefix}{net}")
+
+    nets = [x >> 1 for x in wanted]
+    borders = write.borders(made.cells, nets)
+    registers = frozenset(c.q for c in made.cells if isinstance(c, Register))
+    files, instances = {}, []
+    for part, (cells, ins, outs) in borders.items():
         if not ins:
-            raise ConfigError(f"part {name} of '{graph.name}' reads nothing: it is constant")
-        module = f"tables_{name}"
-        text = write.part_module(module, cells, ins, outs, to, registers)
-        files[f"{module}.sv"] = file_text(text)
-    return files
+            raise ConfigError(f"part {part} of '{graph.name}' reads nothing: it is constant")
+        module = f"tables_{part}"
+        files[f"{module}.sv"] = file_text(
+            write.part_module(module, cells, ins, outs, to, registers)
+        )
+        clock = ".clk(clk), .en(en), " if write.has_registers(cells) else ""
+        instances += [
+            f"  {module} u_{part} (",
+            f"      {clock}",
+            f"      .x({word([name(n) for n in ins])}),",
+            f"      .y({word([name(n) for n in outs])})",
+            "  );",
+        ]
+    used = {n for _, ins, _ in borders.values() for n in ins}.union(nets)
+    return PartText(
+        tuple(f"  logic {name(n)};" for _, _, outs in borders.values() for n in outs),
+        tuple(instances), name,
+        frozenset(bit for net, bit in made.inputs.items() if net in used), files,
+        {part: counted(cells) for part, (cells, _, _) in borders.items()},
+    )
 
 
 def literal(x: int, name: write.Name) -> str:
@@ -194,17 +238,9 @@ def word(items: Sequence[str]) -> str:
     return "{" + textwrap.fill(", ".join(reversed(items)), 96) + "}"
 
 
-def _core(made: Lowered, parts: Parts, bits: int, target: str) -> str:
-    place = {n: f"in_pixels[{bit}]" for n, bit in made.inputs.items()}
-
-    def name(net: int) -> str:
-        return place.get(net, f"n{net}")
-
-    scores = [literal(x, name) for score in made.scores for x in score]
-    used = {
-        n for cells_in_out in parts.values() for n in cells_in_out[1]
-    } | {x >> 1 for x in made.class_bits} | {x >> 1 for s in made.scores for x in s}
-    idle = sorted(bit for n, bit in made.inputs.items() if n not in used)
+def _core(made: Lowered, parts: PartText, source: Sequence[str], target: str) -> str:
+    scores = [literal(x, parts.name) for score in made.scores for x in score]
+    idle = sorted(set(made.inputs.values()) - parts.read)
     latency = made.class_stage
     text = [
         f"// A network of lookup tables for {target}: one image a clock. Moves while en; out_valid",
@@ -216,21 +252,21 @@ def _core(made: Lowered, parts: Parts, bits: int, target: str) -> str:
         "    input  wire logic en,",
         "    // in: all elements of an image, element 0 lowest",
         "    input  wire logic in_valid,",
-        f"    input  wire logic [{bits - 1}:0] in_pixels,",
+        f"    input  wire logic [{len(source) - 1}:0] in_pixels,",
         "    // out",
         "    output logic out_valid,",
         f"    output logic [{len(made.class_bits) - 1}:0] out_class,",
         f"    output logic [{len(scores) - 1}:0] out_scores  // class 0 lowest",
         ");",
     ]
-    text += [f"  logic n{n};" for _, _, outs in parts.values() for n in outs]
+    text += parts.declared
     if idle:
         text += [
             "  // bits of the image on which nothing depends",
             "  /* verilator lint_off UNUSEDSIGNAL */",
             f"  logic [{len(idle) - 1}:0] idle;",
             "  /* verilator lint_on UNUSEDSIGNAL */",
-            f"  assign idle = {word([f'in_pixels[{b}]' for b in idle])};",
+            f"  assign idle = {word([source[b] for b in idle])};",
         ]
     text += [
         f"  logic [{latency - 1}:0] valid_q;",
@@ -240,31 +276,16 @@ def _core(made: Lowered, parts: Parts, bits: int, target: str) -> str:
         "  end",
         f"  assign out_valid = valid_q[{latency - 1}];",
     ]
-    text += instances(parts, name)
+    text += parts.instances
     text += [
-        f"  assign out_class = {word([literal(x, name) for x in made.class_bits])};",
+        f"  assign out_class = {word([literal(x, parts.name) for x in made.class_bits])};",
         f"  assign out_scores = {word(scores)};",
         "endmodule", "",
     ]
     return "\n".join(line for line in text if line.strip())
 
 
-def instances(parts: Parts, name: write.Name, prefix: str = "u_") -> list[str]:
-    """The lines that instantiate the modules of parts."""
-    text = []
-    for part, (cells, ins, outs) in parts.items():
-        clock = ".clk(clk), .en(en), " if write.has_registers(cells) else ""
-        text += [
-            f"  tables_{part} {prefix}{part} (",
-            f"      {clock}",
-            f"      .x({word([name(n) for n in ins])}),",
-            f"      .y({word([name(n) for n in outs])})",
-            "  );",
-        ]
-    return text
-
-
 __all__ = [
-    "Design", "Options", "Part", "checked", "counted", "emit", "estimate",
-    "file_text", "instances", "literal", "package", "part_files", "word",
+    "Design", "Options", "Part", "PartText", "checked", "counted", "emit", "estimate",
+    "file_text", "literal", "package", "part_text", "word",
 ]  # fmt: skip

@@ -9,13 +9,12 @@ sum on) reads the whole last map, gathered by hdl/tables/map_shift.sv, as a core
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hwflow.emit.tables import core, write
 from hwflow.emit.tables.core import Design, Options, Part
 from hwflow.emit.tables.lower import Codes, Lowered, lower, lower_codes
-from hwflow.emit.tables.netlist import Register
 from hwflow.errors import GraphError
 from hwflow.ir import Graph, GraphBuilder, Node, Tensor
 from hwflow.ops.maxpool import MaxpoolAttrs
@@ -143,15 +142,21 @@ def emit(graph: Graph, options: Options) -> Design:
             windows += 1
             bus, lines = _window_text(window, number, bus)
             text += lines
-            parts[f"window{windows}"] = window_part(window, to.name)
             times = _times(window, times)
+        read = frozenset(range(len(_bits(bus))))
         if inner is not None:
             made = lower_codes(inner, to, options.table_levels, layers, encoders)
             layers += sum(node.op == "tables" for node in inner.nodes)
             encoders += sum(node.op == "threshold" for node in inner.nodes)
-            bus, lines = _layer_text(inner, made, number, bus, to, files, parts)
+            bus, lines, found = _layer_text(inner, made, number, bus, to)
+            read = found.read
             text += lines
             times = [t + made.stage for t in times]
+        if window is not None:
+            parts[f"window{windows}"] = window_part(window, to.name, read)
+        if inner is not None:
+            files |= found.files
+            parts |= found.parts
     carry = options.carry and to.carry
     dense = planned.dense
     made_dense = lower(
@@ -164,9 +169,12 @@ def emit(graph: Graph, options: Options) -> Design:
         bus, lines = _gathered(last, bus)
         text += lines
         wait += 1
-        held = area * last.shape[0] * int_type(last).bits
-        parts["map"] = Part(luts=6, carries=1, joins=0, registers=held + 6)
-    text += _dense_text(dense, made_dense, bus, to, files, parts)
+    lines, found = _dense_text(dense, made_dense, bus, to)
+    text += lines
+    files |= found.files
+    if area > 1:
+        parts["map"] = map_part(last, to.name, found.read)
+    parts |= found.parts
     classes, score_bits = len(made_dense.scores), len(made_dense.scores[0])
     # negative where no window takes the last rows: the class is there before the last position
     latency, score_latency = wait + made_dense.class_stage, wait + made_dense.score_stage
@@ -255,31 +263,108 @@ def _window(graph: Graph, node: Node) -> Window:
     return window
 
 
-# Lookup tables, carry cells and flip-flops of a window's counters, as Yosys maps them; a row of the
-# memory in lookup tables: words of a cell, its bits, lookup tables it takes (2 of the 8 address).
-CONTROL = Part(luts=34, carries=12, joins=0, registers=32)
-ROWS: Mapping[str, tuple[int, int, int]] = {"xilinx": (32, 6, 4), "ecp5": (16, 4, 4)}
-LONGEST_ROW = 64  # longer ones are block RAM
+# What a chip's memory in lookup tables is made of: words of a cell, its bits, the lookup tables it
+# takes; a block of its own memory is chosen instead of so many cells for each 36 bits.
+ROWS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
+    "xilinx": ((32, 6, 4), (64, 3, 4)), "ecp5": ((16, 4, 4),),
+}
+BLOCK = 16
+SHORTEST, LONGEST = 3, 32  # registers in a row that Yosys makes a shift register in a lookup table
 
 
-def window_part(window: Window, target: str) -> Part:
-    """What a window or a pool takes on a chip, about: memory of its rows, counters, masks of what
-    lies outside of the map, comparators."""
+def window_part(window: Window, target: str, read: Collection[int]) -> Part:
+    """What a window or a pool takes on a chip, not less and a little more: memory of its rows,
+    counters, masks of what lies outside of the map, comparators, shift registers.
+
+    read: numbers of the bits of its result on which something depends; of a pool all matter.
+    """
+    kh, kw = window.kernel
+    channels, height, width = window.shape
+    element = channels * window.bits
+    sizes = [height * width + 1, height + kh, width + kw, kh + window.stride[0] + 1,
+             kw + window.stride[1] + 1, width]  # of the counters
+    widths = [max(1, (size - 1).bit_length()) for size in sizes]
+    luts = -(-13 * sum(widths) // 10) + 4
+    carries = 1 + sum(-(-bits // 4) for bits in widths)
+    registers = sum(widths) + 4
+    memory, block = _rows(target, width, (kh - 1) * element)
+    taps = _taps(window, read)
+    for (row, _), seen in taps.items():
+        above = row < kh - 1 and not block  # the word read ahead, which is written again but for
+        chain = [row > 0, *seen] if above else seen  # its first row
+        tables, flops = _chain(chain, target)
+        luts += tables
+        registers += flops
+    if any(window.pads):
+        masks = {(row, j) for (row, _), seen in taps.items() for j, one in enumerate(seen) if one}
+        luts += len(masks) + 2 * (kh + kw) + 4
+        carries += sum(-(-(bits + 1) // 4) for bits in widths[1:2])
+        registers += sum(map(sum, taps.values())) + kh + kw + 1
+    if window.pool:  # of codes of one bit an OR, of few bits a function of both, else a comparison
+        pairs, bits = kh * kw - 1, window.bits
+        one = bits + 1 if bits <= 3 else 2 * bits
+        luts += element * -(-pairs // 5) if bits == 1 else channels * pairs * one
+        registers += element + 1
+    return Part(luts + memory, carries, 0, registers)
+
+
+def map_part(tensor: Tensor, target: str, read: Collection[int]) -> Part:
+    """What the last map takes: registers or shift registers, and a counter. read: numbers of its
+    bits (c, y, x) on which something depends."""
+    channels, height, width = tensor.shape
+    bits, area = int_type(tensor).bits, height * width
+    luts, registers = 6, area.bit_length() + 1
+    for channel in range(channels):
+        for bit in range(bits):
+            places = range((channel * area + area - 1) * bits + bit, channel * area * bits - 1,
+                           -bits)
+            tables, flops = _chain([place in read for place in places], target)
+            luts += tables
+            registers += flops
+    return Part(luts, 1, 0, registers)
+
+
+def _rows(target: str, width: int, bits: int) -> tuple[int, bool]:
+    """Lookup tables of a memory of `width` words, and whether it is one of blocks instead."""
+    if not bits or width == 1:
+        return 0, False
+    cells, cost = min(
+        ((-(-width // words) * -(-bits // wide), luts) for words, wide, luts in
+         ROWS.get(target, ())), default=(0, 0),
+    )
+    if not cells or cells > BLOCK * -(-bits // 36):
+        return 0, True
+    words = ROWS[target][-1][0]
+    return cells * cost + (bits * -(-(-(-width // words) - 1) // 3)), False
+
+
+def _taps(window: Window, read: Collection[int]) -> dict[tuple[int, int], list[bool]]:
+    """Which registers are read, in the order in which an element passes them, for each row of the
+    window and bit of an element."""
     kh, kw = window.kernel
     element = window.shape[0] * window.bits
-    above, taps, width = (kh - 1) * element, kh * kw, window.shape[2]
-    luts, registers = CONTROL.luts, CONTROL.registers + above + taps * element
-    if target in ROWS and width <= LONGEST_ROW:
-        words, bits, cost = ROWS[target]
-        luts += -(-width // words) * -(-above // bits) * cost
-    if any(window.pads):
-        luts += taps + 2 * (kh + kw)
-        registers += taps * element
-    if window.pool and window.bits == 1:
-        luts += element * -(-(taps - 1) // 5)
-    elif window.pool:
-        luts += window.shape[0] * (taps - 1) * 2 * window.bits
-    return Part(luts, CONTROL.carries, 0, registers + (element if window.pool else 0))
+    seen = {(row, bit): [window.pool] * kw for row in range(kh) for bit in range(element)}
+    if not window.pool:
+        for bit in read:
+            tap, low = divmod(bit, window.bits)
+            channel, place = divmod(tap, len(window.taps))
+            row, column = window.taps[place]
+            seen[row, channel * window.bits + low][kw - 1 - column] = True
+    return seen
+
+
+def _chain(read: Sequence[bool], target: str) -> tuple[int, int]:
+    """Lookup tables that are shift registers, and flip-flops, of registers in a row of which some
+    are read; those behind the last of these are left out."""
+    tables = flops = run = 0
+    for seen in read:
+        run += 1
+        if seen:
+            shifted = target == "xilinx" and run >= SHORTEST
+            tables += -(-run // LONGEST) if shifted else 0
+            flops += 0 if shifted else run
+            run = 0
+    return tables, flops
 
 
 def _times(window: Window, times: Sequence[int]) -> list[int]:
@@ -307,8 +392,12 @@ def _interleaved(name: str, channels: int, bits: int) -> list[list[str]]:
     return [[f"{name}[{c * bits + b}]" for b in range(bits)] for c in range(channels)]
 
 
+def _bits(bus: _Bus) -> list[str]:
+    return [bit for element in bus.bits for bit in element]
+
+
 def _flat(bus: _Bus) -> str:
-    return core.word([bit for element in bus.bits for bit in element])
+    return core.word(_bits(bus))
 
 
 def _declared(name: str, bits: int) -> list[str]:
@@ -366,28 +455,18 @@ def _window_text(window: Window, number: int, bus: _Bus) -> tuple[_Bus, list[str
 
 
 def _layer_text(
-    graph: Graph, made: Codes, number: int, bus: _Bus, to: write.Target, files: dict[str, str],
-    counts: dict[str, Part],
-) -> tuple[_Bus, list[str]]:  # fmt: skip
+    graph: Graph, made: Codes, number: int, bus: _Bus, to: write.Target
+) -> tuple[_Bus, list[str], core.PartText]:
     """The netlist of one position, and the bus of its codes."""
-    parts = write.borders(made.cells, [x >> 1 for code in made.outputs for x in code])
-    registers = frozenset(c.q for c in made.cells if isinstance(c, Register))
-    files |= core.part_files(graph, parts, to, registers)
-    counts |= {name: core.counted(cells) for name, (cells, _, _) in parts.items()}
-    flat = [bit for element in bus.bits for bit in element]
-    place = {net: flat[bit] for net, bit in made.inputs.items()}
-
-    def name(net: int) -> str:
-        return place.get(net, f"s{number}_n{net}")
-
-    text = [f"  logic {name(n)};" for _, _, outs in parts.values() for n in outs]
-    text += core.instances(parts, name)
+    wanted = [x for code in made.outputs for x in code]
+    found = core.part_text(graph, made, wanted, _bits(bus), to, f"s{number}_n")
+    text = [*found.declared, *found.instances]
     valid = bus.valid
     if made.stage:
         valid = f"layers{number}_valid"
         text += [f"  logic {valid};", *_delayed(valid, bus.valid, made.stage)]
-    bits = [[core.literal(x, name) for x in code] for code in made.outputs]
-    return _Bus(valid, bits), text
+    codes = [[core.literal(x, found.name) for x in code] for code in made.outputs]
+    return _Bus(valid, codes), text, found
 
 
 def _delayed(name: str, source: str, clocks: int) -> list[str]:
@@ -422,29 +501,19 @@ def _gathered(tensor: Tensor, bus: _Bus) -> tuple[_Bus, list[str]]:
 
 
 def _dense_text(
-    graph: Graph, made: Lowered, bus: _Bus, to: write.Target, files: dict[str, str],
-    counts: dict[str, Part],
-) -> list[str]:  # fmt: skip
+    graph: Graph, made: Lowered, bus: _Bus, to: write.Target
+) -> tuple[list[str], core.PartText]:
     """What is behind the last map, up to the outputs."""
-    wanted = [x >> 1 for x in (*made.class_bits, *(x for s in made.scores for x in s))]
-    parts = write.borders(made.cells, wanted)
-    registers = frozenset(c.q for c in made.cells if isinstance(c, Register))
-    files |= core.part_files(graph, parts, to, registers)
-    counts |= {name: core.counted(cells) for name, (cells, _, _) in parts.items()}
-    flat = [bit for element in bus.bits for bit in element]
-    place = {net: flat[bit] for net, bit in made.inputs.items()}
-
-    def name(net: int) -> str:
-        return place.get(net, f"n{net}")
-
-    scores = [core.literal(x, name) for score in made.scores for x in score]
+    wanted = [*made.class_bits, *(x for score in made.scores for x in score)]
+    found = core.part_text(graph, made, wanted, _bits(bus), to)
+    scores = [core.literal(x, found.name) for score in made.scores for x in score]
+    classes = [core.literal(x, found.name) for x in made.class_bits]
     return [
-        *[f"  logic {name(n)};" for _, _, outs in parts.values() for n in outs],
-        *core.instances(parts, name),
+        *found.declared, *found.instances,
         *_delayed("out_valid", bus.valid, made.class_stage),
-        f"  assign out_class = {core.word([core.literal(x, name) for x in made.class_bits])};",
+        f"  assign out_class = {core.word(classes)};",
         f"  assign out_scores = {core.word(scores)};",
-    ]
+    ], found
 
 
 def _module(
