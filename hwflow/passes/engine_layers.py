@@ -75,11 +75,11 @@ class Layer:
         return round_shift(acc * self.mul + self.bias, self.shift)
 
     def activation(self, acc: np.ndarray) -> np.ndarray:
-        """The output for one accumulator an output."""
+        """The outputs of accumulators (..., outputs), one for each output."""
         out = np.clip(self.raw(acc), self.lo, self.hi)
         if self.table is None:
             return np.asarray(out)
-        return np.asarray((self.table <= out[:, None]).sum(axis=1) + self.table_lo)
+        return np.asarray((self.table <= out[..., None]).sum(axis=-1) + self.table_lo)
 
     def part(self, rows: slice) -> "Layer":
         """Some of the outputs."""
@@ -331,12 +331,12 @@ class Words:
     def steps(self, layer: Layer, least: np.ndarray, most: np.ndarray, levels: int) -> Values:
         """A word of 0 or 1 for each threshold."""
         low, high = layer.sums.low, layer.sums.high
-        firsts = [_first(layer, low, high, least + n + 1) for n in range(levels)]
+        firsts = _first(layer, low, high, least + 1 + np.arange(levels)[:, None])
         rows, sizes = [], []  # output, threshold; how far it steps
         for o in range(len(low)):
             found: dict[int, int] = {}
             for n in range(int(most[o] - least[o])):
-                t = int(firsts[n][o])
+                t = int(firsts[n, o])
                 found[t] = found.get(t, 0) + 1
             rows += [(o, t) for t in found]
             sizes += list(found.values())
@@ -448,8 +448,9 @@ def _step(at: np.ndarray, top: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _first(layer: Layer, low: np.ndarray, high: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """The least accumulator of each output whose activation is at least `goal`; past high: none."""
-    a, b = low.copy(), high + 1
+    """The least accumulator whose activation is at least `goal` (levels, outputs); past high: none.
+    """
+    a, b = np.broadcast_to(low, goal.shape), np.broadcast_to(high + 1, goal.shape)
     while (a < b).any():
         middle = (a + b) >> 1
         reached = layer.activation(np.minimum(middle, high)) >= goal
