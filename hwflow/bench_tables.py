@@ -13,9 +13,9 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jinja2
 import numpy as np
@@ -54,6 +54,8 @@ class TablesRecord:
     lookup tables. bram: blocks of 36 kbit. stages: registers between pixels and class, counted in
     the netlist. mismatches: samples for which the mapped netlist gives another class than the
     model. parts: lookup tables by part of the design as its maker counts them before synthesis.
+    tool: that counted the cells, with its version. recipe: all that decided the design; digest: of
+    it, of the samples, of the script and of the tool: a record of another one is not current.
     """
 
     name: str
@@ -77,6 +79,8 @@ class TablesRecord:
     cells: Mapping[str, int]
     parts: Mapping[str, int] | None
     tool: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,14 @@ def choose(only: str | None, data: str | None) -> tuple[Row, ...]:
 
 def measure(
     rows: Sequence[Row], out: Path, cache: Path, python: Path,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda text: None, before: Results | None = None,
 ) -> Results:  # fmt: skip
     """Measure rows, each seed on its own; what fails or is not installed becomes a Missing.
 
-    out: keeps what was trained and synthesised, by the hash of its settings.
+    out: keeps what was trained and synthesised, by the hash of its settings. before: records of
+    which those with the digest of today are taken as they are.
     """
+    had = {_key(one): one for one in (before.records if before else ())}
     records: list[TablesRecord] = []
     missing: list[Missing] = []
     loaded: dict[str, Data] = {}
@@ -139,9 +145,13 @@ def measure(
             who = f"{row.name} on {row.data}, seed {seed}"
             try:
                 data = loaded.setdefault(row.data, place.data(row.data))
-                one = record(row, seed, data, place)
+                recipe = plain({**row.recipe(data, {**row.settings, "seed": seed}, place)})
+                old = had.get((row.name, row.data, seed))
+                kept = old is not None and old.digest == digest(row, data, recipe)
+                one = old if kept and old else record(row, seed, data, place, recipe)
                 records.append(one)
-                say(f"{who}: {one.accuracy:.2f} %, {one.lut:,} LUT, {one.mismatches} mismatches")
+                say(f"{who}{', as before' if kept else ''}: {one.accuracy:.2f} %, {one.lut:,} LUT, "
+                    f"{one.mismatches} mismatches")
             except HwflowError as error:
                 failed = not isinstance(error, NotInstalled)
                 missing.append(Missing(row.name, row.method, row.who, row.data, seed,
@@ -157,10 +167,25 @@ def folder(row: Row, seed: int) -> str:
     return f"{row.name}-{row.data.replace(':', '-')}-{digest}"
 
 
-def record(row: Row, seed: int, data: Data, place: Place) -> TablesRecord:
+def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as the file keeps it."""
+    return json.loads(json.dumps(recipe, sort_keys=True))  # type: ignore[no-any-return]
+
+
+def digest(row: Row, data: Data, recipe: Mapping[str, Any]) -> str:
+    """Of all that decides a record."""
+    parts = [row.name, row.data, data.train.sha256, data.test.sha256, SCRIPT, yosys.version(),
+             recipe]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def record(
+    row: Row, seed: int, data: Data, place: Place, recipe: Mapping[str, Any]
+) -> TablesRecord:
     """Build, synthesise and check one design."""
     design = row.build(data, {**row.settings, "seed": seed}, place)
-    return count(row, seed, data, design, place.folder / "synth")
+    one = count(row, seed, data, design, place.folder / "synth")
+    return replace(one, recipe=recipe, digest=digest(row, data, recipe))
 
 
 def count(row: Row, seed: int, data: Data, design: Design, where: Path) -> TablesRecord:
@@ -316,19 +341,24 @@ def _spread(first: TablesRecord, all_: Sequence[TablesRecord]) -> str:
             f"{max(values):.2f})")
 
 
-def origin() -> str:
+def tools(records: Iterable[TablesRecord]) -> str:
+    """What counted the cells, as the records say."""
+    return ", ".join(sorted({one.tool for one in records})) or "no record"
+
+
+def origin(found: Results) -> str:
     """Where the numbers of the table come from."""
     return (
-        f"Kind: {reader.KIND} ({yosys.version()}, `synth_xilinx -family xc7 -flatten -noiopad`), "
-        "everything from the bytes of a sample to its class counted. Accuracy on the whole test "
-        "split. Mismatches: samples for which the mapped netlist gives another class than the "
-        "method's integer model. Of several seeds the design of median accuracy is shown."
+        f"Kind: {reader.KIND} ({tools(found.records)}, `synth_xilinx -family xc7 -flatten "
+        "-noiopad`), everything from the bytes of a sample to its class counted. Accuracy on the "
+        "whole test split. Mismatches: samples for which the mapped netlist gives another class "
+        "than the method's integer model. Of several seeds the design of median accuracy is shown."
     )
 
 
 def render(found: Results) -> Table:
     """The table for a terminal."""
-    table = Table(show_edge=False, pad_edge=False, caption=Text(origin(), "dim"),
+    table = Table(show_edge=False, pad_edge=False, caption=Text(origin(found), "dim"),
                   caption_justify="left")
     for title, _ in COLUMNS:
         table.add_column(title, justify="left" if title in WORDS else "right", overflow="fold")
@@ -346,7 +376,7 @@ def markdown(found: Results) -> str:
     lines = [_line([title for title, _ in COLUMNS]),
              _line(["---" if title in WORDS else "---:" for title, _ in COLUMNS])]
     lines += [_line([show(group[0], group) for _, show in COLUMNS]) for group in groups]
-    lines += ["", origin()]
+    lines += ["", origin(found)]
     if found.missing:
         lines += ["", "Without numbers:", ""]
         lines += [f"- {one.method} on {one.data}, seed {one.seed}: {one.reason}"
@@ -456,7 +486,7 @@ def figure(found: Results, data: str) -> str | None:
     return environment.get_template(FIGURE).render(
         marks=marks, x_ticks=x_ticks, y_ticks=y_ticks, width=WIDTH, height=HEIGHT, left=LEFT,
         right=WIDTH - RIGHT, top=TOP, bottom=HEIGHT - BOTTOM, title=f"Accuracy over LUT, {data}",
-        tool=f"{yosys.version()}, {reader.KIND}",
+        tool=f"{tools(shown)}, {reader.KIND}",
     )
 
 

@@ -59,6 +59,7 @@ def bench_tables(
         found = bench_tables.measure(
             rows, out, kept, peers_python or Path(sys.executable),
             lambda text: error.print(text, markup=False, soft_wrap=True),
+            bench_tables.read(file) if file.is_file() else None,
         )
         bench_tables.write(file, found)
     found = bench_tables.only(bench_tables.read(file), rows)

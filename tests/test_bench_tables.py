@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +18,11 @@ from typer.testing import CliRunner
 
 from hwflow import bench_tables, cli_tables
 from hwflow.cli import app
+from hwflow.data import samples as sources
 from hwflow.data.samples import Samples
-from hwflow.errors import ConfigError, ToolError, VerifyError
+from hwflow.errors import ConfigError, HwflowError, ToolError, VerifyError
 from hwflow.models import dtnn
-from hwflow.peers import ours, rows, trees
+from hwflow.peers import mlp, ours, rows, trees
 from hwflow.peers.design import Data, Design, Place, flat
 from hwflow.peers.rows import Row
 from hwflow.plan import execute
@@ -213,7 +215,13 @@ def larger(data: Data) -> Design:
                   data.test.labels.copy(), 0.25, "by hand", "a note")
 
 
-ROW = Row("larger", "comparison", "peer", "made", lambda data, settings, place: None, {})  # type: ignore[arg-type,return-value]
+def as_set(data: Data, settings: Mapping[str, object], place: Place) -> dict[str, object]:
+    """A recipe of nothing but the settings."""
+    return dict(settings)
+
+
+ROW = Row("larger", "comparison", "peer", "made", lambda data, settings, place: None,  # type: ignore[arg-type,return-value]
+          as_set, {})
 
 
 def test_a_record_holds_what_was_synthesised(
@@ -284,6 +292,82 @@ def test_results_of_other_rows_stay_in_the_file(tmp_path: Path) -> None:
     # and is gone when it works again
     bench_tables.write(path, first)
     assert bench_tables.read(path).missing == (never,)
+
+
+def test_a_record_is_measured_again_when_its_recipe_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, larger: Design
+) -> None:
+    """And not otherwise; what was measured says by which tool."""
+    built: list[object] = []
+
+    def build(data: Data, settings: Mapping[str, object], place: Place) -> Design:
+        built.append(settings["threshold"])
+        text = LARGER.replace("[23:0]", f"[{8 * data.features - 1}:0]")
+        x = flat(data.test.images)
+        return replace(larger, files={"larger.sv": text},
+                       predicted=(x[:, 0] < x[:, 1]).astype(np.int64))
+
+    def rounds(threshold: int, before: bench_tables.Results | None) -> bench_tables.Results:
+        row = Row("larger", "comparison", "peer", "digits", build, as_set,
+                  {"threshold": threshold}, seeds=(0, 1))
+        return bench_tables.measure((row,), tmp_path, tmp_path, Path(sys.executable),
+                                    before=before)
+
+    monkeypatch.setattr(Place, "data", lambda self, spec: Data(
+        spec, *(sources.load(spec, name, tmp_path) for name in ("train", "test"))))
+    first = rounds(3, None)
+    assert built == [3, 3] and not first.missing
+    assert [one.recipe for one in first.records] == [{"seed": n, "threshold": 3} for n in (0, 1)]
+    assert len({one.digest for one in first.records}) == 2
+    file = tmp_path / "bench.json"
+    bench_tables.write(file, first)
+    assert rounds(3, bench_tables.read(file)) == first and built == [3, 3]
+    other = rounds(4, first)
+    assert built == [3, 3, 4, 4]
+    assert {one.digest for one in other.records}.isdisjoint(one.digest for one in first.records)
+    monkeypatch.setattr(bench_tables.yosys, "version", lambda: "Yosys 9.99 (by hand)")
+    assert "Yosys 9.99" not in bench_tables.markdown(first)
+    assert first.records[0].tool in bench_tables.markdown(first)
+    assert [one.tool for one in rounds(4, other).records] == ["Yosys 9.99 (by hand)"] * 2
+    mixed = bench_tables.Results((*first.records, replace(first.records[0], tool="B 2")), ())
+    assert f"B 2, {first.records[0].tool}" in bench_tables.origin(mixed)
+
+
+def test_a_record_without_a_recipe_is_measured_again(tmp_path: Path) -> None:
+    """Files of before have none."""
+    path = tmp_path / "bench.json"
+    bench_tables.write(path, bench_tables.Results((some("a", "mnist", 0, 90.0),), ()))
+    body = json.loads(path.read_text())
+    for name in ("recipe", "digest"):
+        del body["records"][0][name]
+    path.write_text(json.dumps(body))
+    assert bench_tables.read(path).records[0].digest == ""
+
+
+def test_an_mlp_is_trained_again_when_its_recipe_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Data
+) -> None:
+    trained: list[int] = []
+
+    def train(data: Data, chosen: Mapping[str, int], file: Path) -> float:
+        trained.append(chosen["epochs"])
+        raise ToolError("far enough")
+
+    place = Place(tmp_path, tmp_path, Path(sys.executable))
+    monkeypatch.setattr(mlp, "train", train)
+    with pytest.raises(ToolError, match="far enough"):
+        mlp.build(data, {"seed": 0}, place)
+    had = mlp.recipe(data, {"seed": 0}, place)
+    assert had["epochs"] == mlp.DEFAULTS["epochs"] and had["torch"]
+    kept = {"minutes": 1.0, "recipe": {**had, "hidden": [16], "data": data.train.sha256}}
+    (tmp_path / mlp.FIT).write_text(json.dumps(kept))
+    with pytest.raises(HwflowError) as found:  # no file of a network, but it is not trained
+        mlp.build(data, {"seed": 0}, place)
+    assert "far enough" not in str(found.value) and len(trained) == 1
+    monkeypatch.setattr(mlp, "DEFAULTS", {**mlp.DEFAULTS, "epochs": 7})
+    with pytest.raises(ToolError, match="far enough"):
+        mlp.build(data, {"seed": 0}, place)
+    assert trained[-1] == 7
 
 
 def test_examples_of_the_help_name_rows() -> None:
@@ -386,7 +470,8 @@ def test_a_peer_that_is_not_installed_fails_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trees, "PACKAGES", ("no-such-package-of-hwflow",))
-    row = Row("trees", "boosted trees", "peer", "digits", trees.build, {"rounds": 1})
+    row = Row("trees", "boosted trees", "peer", "digits", trees.build, trees.recipe,
+              {"rounds": 1})
     monkeypatch.setattr(rows, "ROWS", (row,))
     file = tmp_path / "bench.json"
     done = CliRunner().invoke(app, [
@@ -412,8 +497,8 @@ def test_a_row_that_fails_is_named_and_the_command_fails(
                        predicted=1 - flat(data.test.images).argmin(axis=1) * 0)
 
     monkeypatch.setattr(rows, "ROWS", (
-        Row("broken", "broken", "peer", "digits", build, {}),
-        Row("wrong", "wrong", "peer", "digits", wrong, {}),
+        Row("broken", "broken", "peer", "digits", build, as_set, {}),
+        Row("wrong", "wrong", "peer", "digits", wrong, as_set, {}),
     ))  # fmt: skip
     done = CliRunner().invoke(app, [
         "bench", "tables", "--json", str(tmp_path / "bench.json"), "--out", str(tmp_path / "made"),

@@ -32,18 +32,24 @@ DEFAULTS: Mapping[str, Any] = {
 ROM_STYLE = '(* rom_style = (BW_IN <= 999) ? "distributed" : "block" *)'
 
 
+def recipe(data: Data, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """All that decides `build`; NotInstalled without the packages."""
+    return {**DEFAULTS, **settings, **outside.versions(place.python, PACKAGES,
+                                                       place.folder / "probe")}
+
+
 def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
     """Train, compile and wrap. settings: those of DEFAULTS that differ, and `seed`."""
     chosen = {**DEFAULTS, **settings}
-    outside.fit(
+    have = outside.fit(
         "fit_hgq.py", place.python, PACKAGES, {**chosen, **data.file(place),
                                                "classes": data.classes},
         ("result.npz", "rtl/metadata.json"), place.folder, env=ONE_THREAD,
     )
-    return design(data, chosen, place.folder)
+    return design(data, chosen, place.folder, f"HGQ2 {have['HGQ2']}, da4ml {have['da4ml']}")
 
 
-def design(data: Data, chosen: Mapping[str, Any], folder: Path) -> Design:
+def design(data: Data, chosen: Mapping[str, Any], folder: Path, source: str) -> Design:
     """The design of what the training left in a folder."""
     found = arrays.read(folder / "result.npz")
     files = _files(folder / "rtl/src")
@@ -55,7 +61,7 @@ def design(data: Data, chosen: Mapping[str, Any], folder: Path) -> Design:
     shown = "-".join(str(n) for n in (data.features, *chosen["hidden"], data.classes))
     return Design(
         files, "hgq_top", "pixels", {"clk": 0}, "out_class", number + 1 + registers,
-        scores.argmax(axis=1), float(found["minutes"]), "HGQ2 0.2.0, da4ml 0.6.0",
+        scores.argmax(axis=1), float(found["minutes"]), source,
         f"{shown}, {chosen['epochs']} epochs, beta to {chosen['beta'][1]:g}; {odd} of "
         f"{len(scores)} classes of da4ml's interpreter differ from Keras'",
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,23 @@ FILE, FIT = "mlp.onnx", "fit.json"
 OPSET = 17
 
 
+def recipe(data: Data, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """All that decides `build`."""
+    return {**DEFAULTS, **settings, **{name: version(name) for name in ("torch", "brevitas")}}
+
+
 def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
-    """Train, export, lower and emit. settings: those of DEFAULTS that differ, and `seed`."""
+    """Train, export, lower and emit. settings: those of DEFAULTS that differ, and `seed`.
+
+    A training of the same recipe on the same samples below `place` is not repeated.
+    """
     chosen = {**DEFAULTS, **settings}
     file, fit = place.folder / FILE, place.folder / FIT
-    if not fit.is_file():
+    key = json.loads(json.dumps({**recipe(data, settings, place), "data": data.train.sha256}))
+    if not _trained(fit, key):
         place.folder.mkdir(parents=True, exist_ok=True)
         minutes = train(data, chosen, file)
-        fit.write_text(json.dumps({"minutes": minutes}))
+        fit.write_text(json.dumps({"minutes": minutes, "recipe": key}))
     graph = passes.lower(ingest.read(file))
     text, stages = verilog(graph, chosen["input_bits"], data.classes)
     shown = "-".join(str(n) for n in (data.features, *chosen["hidden"], data.classes))
@@ -49,6 +59,14 @@ def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
         f"{shown}, inputs of {chosen['input_bits']}, weights of {chosen['weight_bits']}, "
         f"activations of {chosen['data_bits']} bits, {chosen['epochs']} epochs",
     )
+
+
+def _trained(fit: Path, key: Mapping[str, Any]) -> bool:
+    """Whether what was trained there had this recipe."""
+    try:
+        return bool(json.loads(fit.read_text()).get("recipe") == key)
+    except (OSError, ValueError):
+        return False
 
 
 def train(data: Data, chosen: Mapping[str, Any], file: Path) -> float:

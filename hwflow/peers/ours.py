@@ -3,69 +3,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwflow import train_tables
+from hwflow import ingest, passes, train_tables
 from hwflow.data.samples import Samples
 from hwflow.emit import tables
 from hwflow.errors import ConfigError
-from hwflow.ir import Graph, GraphBuilder, IntType
+from hwflow.export_tables import export_qonnx
+from hwflow.ir import Graph
 from hwflow.models import dtnn
-from hwflow.ops.argmax import ArgmaxAttrs
-from hwflow.ops.concat import ConcatAttrs
-from hwflow.ops.group_sum import GroupSumAttrs
-from hwflow.ops.maxpool import MaxpoolAttrs
-from hwflow.ops.patches import PatchesAttrs
-from hwflow.ops.rearrange import RearrangeAttrs
-from hwflow.ops.tables import TablesAttrs
-from hwflow.ops.threshold import ThresholdAttrs
 from hwflow.peers.design import Data, Design, Place
 from hwflow.train_tables import TableTraining
 
 SHIPPED = Path(dtnn.__file__).parents[1] / "checkpoints"
 
 
-def graph(net: dtnn.Tables, name: str = "dtnn") -> Graph:
-    """The integer graph of the network (ops rearrange, threshold, concat, patches, tables, maxpool,
-    group_sum)."""
-    builder = GraphBuilder(name)
-    features = math.prod(net.shape)
-    x = builder.input("image", net.shape, IntType(8, False))
-    if net.flat and net.shape != (features, 1, 1):
-        attrs = RearrangeAttrs(net.shape, (0, 1, 2), (features, 1, 1))
-        x = builder.add("flat", "rearrange", [x], attrs)
-    bit = IntType(1, False)
-    levels = [
-        builder.add(f"bits{i}", "threshold", [x], ThresholdAttrs(0, bit),
-                    {"thresholds": np.ascontiguousarray(column[:, None])})
-        for i, column in enumerate(net.thresholds.T)
-    ]  # fmt: skip
-    x = levels[0] if len(levels) == 1 else builder.add("bits", "concat", levels, ConcatAttrs())
-    read = 1
-    for place, layer in enumerate(net.layers):
-        if layer.window is not None:
-            one = layer.window
-            window = PatchesAttrs((one.kernel,) * 2, (one.stride,) * 2, (one.pad,) * 4, (1, 1))
-            x = builder.add(f"window{place}", "patches", [x], window)
-        elif x.shape[1:] != (1, 1):
-            attrs = RearrangeAttrs(x.shape, (0, 1, 2), (math.prod(x.shape), 1, 1))
-            x = builder.add(f"flat{place}", "rearrange", [x], attrs)
-        x = builder.add(
-            f"tables{place}", "tables", [x], TablesAttrs(read, IntType(layer.bits, layer.signed)),
-            {"wires": layer.wires, "values": layer.values},
-        )
-        if layer.pool > 1:
-            pool = MaxpoolAttrs(layer.pool, layer.pool, 0)
-            x = builder.add(f"pool{place}", "maxpool", [x], pool)
-        read = layer.bits
-    if net.groups:
-        x = builder.add("scores", "group_sum", [x], GroupSumAttrs(net.groups))
-    return builder.build([builder.add("class", "argmax", [x], ArgmaxAttrs(False))])
+def graph(net: dtnn.Tables) -> Graph:
+    """The integer graph of a network, by the road of every build: torch, QONNX, ingest, passes."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.onnx"
+        export_qonnx(dtnn.network(net), file, net.shape)
+        return passes.lower(ingest.read(file))
 
 
 def design(
@@ -81,18 +48,33 @@ def design(
     )
 
 
+def _options(
+    data: Data, settings: Mapping[str, Any]
+) -> tuple[int, dtnn.DtnnConfig, TableTraining]:
+    """The budget, how samples are encoded, and how the network is trained."""
+    rest = dict(settings)
+    levels, precision = int(rest.pop("levels", 1)), int(rest.pop("precision", 8))
+    luts = int(rest.pop("luts"))
+    made = dtnn.DtnnConfig("thresholds", (data.classes,), data.train.shape, data.classes, levels,
+                           precision=precision)  # fmt: skip
+    return luts, made, train_tables.recipe(made, rest)
+
+
+def recipe(data: Data, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """All that decides `build`."""
+    luts, made, options = _options(data, settings)
+    return {"luts": luts, "levels": made.levels, "precision": made.precision,
+            **train_tables.plain(options)}
+
+
 def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
     """Train and emit. settings: `seed`, `luts`, `levels` and `precision` of thresholds; options of
     TableTraining.
 
     A complete training of this size and with these options below `place` is not repeated.
     """
-    rest = dict(settings)
-    levels, precision = int(rest.pop("levels", 1)), int(rest.pop("precision", 8))
-    luts, images = int(rest.pop("luts")), data.train.images
-    made = dtnn.DtnnConfig("thresholds", (data.classes,), data.train.shape, data.classes, levels,
-                           precision=precision)  # fmt: skip
-    options = train_tables.recipe(made, rest)
+    luts, made, options = _options(data, settings)
+    images = data.train.images
     kept = len(images) - round(len(images) * options.validation)
     cfg = train_tables.sized(luts, made, images[:kept])
     out = place.folder / "train"
@@ -108,8 +90,15 @@ def _trained(path: Path, cfg: dtnn.DtnnConfig, options: TableTraining) -> bool:
     if not path.is_file():
         return False
     meta = dtnn.load_checkpoint(path)[1]
-    same = dtnn.from_description(meta["config"]) == cfg
-    return same and meta["options"] == train_tables.plain(options)
+    # An option that is newer than the training had its default then.
+    had = {**train_tables.plain(TableTraining()), **meta["options"]}
+    return dtnn.from_description(meta["config"]) == cfg and had == train_tables.plain(options)
+
+
+def shipped_recipe(data: Data, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """All that decides `shipped`."""
+    file = SHIPPED / settings["file"]
+    return {**settings, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def shipped(data: Data, settings: Mapping[str, Any], place: Place) -> Design:

@@ -40,11 +40,11 @@ def fit(
     script: str, python: Path, packages: Sequence[str], settings: Mapping[str, Any],
     products: Sequence[str], folder: Path, timeout_s: float = 4 * 3600.0,
     env: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+) -> dict[str, str]:  # fmt: skip
     """Run a script of this folder with its settings, unless its results are there already.
 
     settings: plain numbers and words, and `data`, a file. The results are kept as long as script,
-    settings and the versions of the packages stay the same.
+    settings and the versions of the packages stay the same. Returns these versions.
     """
     have = versions(python, packages, folder / "probe")
     plan = Plan(
@@ -54,6 +54,7 @@ def fit(
         tuple(products), "fit",
     )
     execute(plan, folder)
+    return have
 
 
 def _command(

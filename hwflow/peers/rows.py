@@ -11,49 +11,54 @@ from hwflow.peers import hgq_lut, mlp, ours, trees
 from hwflow.peers.design import Data, Design, Place
 
 Build = Callable[[Data, Mapping[str, Any], Place], Design]
+Recipe = Callable[[Data, Mapping[str, Any], Place], Mapping[str, Any]]
 SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one data set. settings: what `build` gets besides the seed."""
+    """One method on one data set. settings: what `build` gets besides the seed. recipe: all that
+    decides what `build` makes, defaults and versions of packages included."""
 
     name: str
     method: str
     who: Literal["ours", "peer"]
     data: str
     build: Build
+    recipe: Recipe
     settings: Mapping[str, Any]
     seeds: tuple[int, ...] = (0,)
 
 
 def _shipped(size: str) -> Row:
     return Row(size, f"tables, {size}", "ours", "mnist", ours.shipped,
-               {"file": f"dtnn_{size}_mnist.safetensors"})
+               ours.shipped_recipe, {"file": f"dtnn_{size}_mnist.safetensors"})
 
 
 def _mnist(luts: int) -> Row:
     """A preset as it was trained for shipping, with every seed."""
-    return Row(f"tables-{luts}", f"tables, {luts:,} LUT", "ours", "mnist", ours.build,
+    return Row(f"tables-{luts}", f"tables, {luts:,} LUT", "ours", "mnist", ours.build, ours.recipe,
                {"luts": luts, "levels": 1, "validation": 1 / 12}, SEEDS)
 
 
 def _trees(data: str, size: str, **settings: float) -> Row:
-    return Row(f"trees-{size}", f"boosted trees, {size}", "peer", data, trees.build, settings)
+    return Row(f"trees-{size}", f"boosted trees, {size}", "peer", data, trees.build,
+               trees.recipe, settings)
 
 
 def _hgq(data: str, kind: str, hidden: tuple[int, ...], **settings: object) -> Row:
     name, method = ("hgq-lut", "HGQ-LUT") if kind == "tables" else ("hgq", "HGQ multipliers")
-    return Row(name, method, "peer", data, hgq_lut.build,
+    return Row(name, method, "peer", data, hgq_lut.build, hgq_lut.recipe,
                {"kind": kind, "hidden": hidden, **settings})
 
 
 def _mlp(data: str, hidden: tuple[int, ...], **settings: float) -> Row:
-    return Row("mlp", "quantised MLP", "peer", data, mlp.build, {"hidden": hidden, **settings})
+    return Row("mlp", "quantised MLP", "peer", data, mlp.build, mlp.recipe,
+               {"hidden": hidden, **settings})
 
 
 def _ours(data: str, luts: int, levels: int, **settings: int) -> Row:
-    return Row(f"tables-{luts}", f"tables, {luts} LUT", "ours", data, ours.build,
+    return Row(f"tables-{luts}", f"tables, {luts} LUT", "ours", data, ours.build, ours.recipe,
                {"luts": luts, "levels": levels, **settings}, SEEDS)
 
 
@@ -65,6 +70,7 @@ ROWS: tuple[Row, ...] = (
     *(_mnist(luts) for luts in (700, 1550, 3900)),
     _trees("mnist", "I", rounds=30, depth=5),
     _trees("mnist", "II", rounds=30, depth=4),
+    _hgq("mnist", "tables", (16,), epochs=15, rate=5e-3, beta=(1e-6, 1e-4)),
     _hgq("mnist", "dense", (32,), epochs=15, input_bits=1, learn_input=False, beta=(1e-7, 3e-5)),
     _mlp("mnist", (16,), input_bits=2, epochs=10, batch=128),
     _ours(DIGITS, 400, 3),

@@ -207,6 +207,12 @@ def _register(source: str, name: str, width: int, there: bool) -> list[str]:
             f"  always_ff @(posedge clk) {name} <= {source};"]
 
 
+def recipe(data: Data, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """All that decides `build`; NotInstalled without XGBoost."""
+    return {**DEFAULTS, **settings, **outside.versions(place.python, PACKAGES,
+                                                       place.folder / "probe")}
+
+
 def build(data: Data, settings: Mapping[str, Any], place: Place) -> Design:
     """Train, quantise and write the RTL. settings: those of DEFAULTS that differ, and `seed`."""
     chosen = {**DEFAULTS, **settings}
