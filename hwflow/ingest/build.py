@@ -11,6 +11,7 @@ from onnx import NodeProto
 
 from hwflow.errors import GraphError
 from hwflow.ingest import layers, layout, tables
+from hwflow.ingest.advice import EXPORT
 from hwflow.ingest.reader import (
     MALFORMED,
     PIXEL_SCALE,
@@ -23,7 +24,6 @@ from hwflow.ingest.reader import (
     malformed,
 )
 from hwflow.ingest.stretches import Stretch
-from hwflow.ingest.support import EXPORT
 from hwflow.ingest.tables import limits_of, quant_attrs
 from hwflow.ir import Graph, IntType, RealType
 from hwflow.ops.arith import signed_bits

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import NodeProto
 
-from hwflow.ingest.layers import is_patches
+from hwflow.ingest import check_layers, check_quantisers
+from hwflow.ingest.advice import FLAVOURS, FOREIGN, INTEGER_OPS
 from hwflow.ingest.reader import (
     MALFORMED,
     Reader,
@@ -18,56 +18,11 @@ from hwflow.ingest.reader import (
     layer_name,
     malformed,
 )
-from hwflow.ops.quant import ROUNDINGS
 
 QUANT_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 OPSETS = range(7, 27)  # that onnxruntime runs, whose numbers are compared with
-LARGEST_SCALE = 2.0**64  # integers of it stay far below what float32 holds
 QUANTISERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM = (*QUANTISERS, "Trunc", "MultiThreshold")
-EXPORT = "export with hwflow.export.export_qonnx or brevitas.export.export_qonnx"
-INTEGER_OPS = (
-    "QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm", "ConvInteger", "MatMulInteger",
-    "QLinearGlobalAveragePool", "DynamicQuantizeLinear",
-)  # fmt: skip
-# What a file consists of when quantisers were forgotten, or something else went in.
-FLAVOURS = {
-    "finn": (
-        "this is a FINN dataflow file: its layers are FPGA kernels already; give the QONNX file "
-        "it was made from (brevitas.export.export_qonnx(model, args=x, export_path=...))"
-    ),
-    "operators": (
-        "this is the quantised-operator form; write it as QCDQ: "
-        "brevitas.export.export_onnx_qcdq(model, args=x, export_path=...), or "
-        "onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ)"
-    ),
-    "float": (
-        "this is a float file without quantisers: train it with Brevitas layers (QuantConv2d, "
-        "QuantReLU ...) and export it with brevitas.export.export_qonnx(model, args=x, "
-        "export_path=...)"
-    ),
-}
-FOREIGN = {
-    **dict.fromkeys(INTEGER_OPS, f"this is the quantised-operator form; {EXPORT}"),
-    "FloatQuant": "nearest: Quant (integers)",
-    "ConvTranspose": "nearest: Resize (nearest, x2) and Conv",
-    "LeakyRelu": "nearest: Relu",
-    "PRelu": "nearest: Relu",
-    "Elu": "nearest: Relu",
-    "HardSigmoid": "nearest: Clip, with Mul and Add",
-    "HardSwish": "nearest: Relu",
-    "Sigmoid": "nearest: leave a last one out (the order stays); inside, Clip",
-    "Tanh": "nearest: Clip from -1 to 1",
-    "Softmax": "nearest: leave it out, ArgMax of its input is the same",
-    "LogSoftmax": "nearest: leave it out, ArgMax of its input is the same",
-    "TopK": "nearest: ArgMax",
-    "Pad": "nearest: the pads of Conv, MaxPool or AveragePool",
-    "LSTM": "nearest: Conv",
-    "GRU": "nearest: Conv",
-    "LayerNormalization": "nearest: BatchNormalization",
-    "InstanceNormalization": "nearest: BatchNormalization",
-    "Upsample": "nearest: Resize",
-}
 
 
 def flavour(reader: Reader) -> str | None:
@@ -175,305 +130,36 @@ def _show(allowed: tuple[Any, ...]) -> str:
     return " or ".join(shown)
 
 
-def _whole(array: np.ndarray) -> bool:
-    return bool(np.isfinite(array).all() and (array == np.rint(array)).all())
-
-
-def _real_problems(reader: Reader, node: NodeProto) -> list[str]:
-    """The parameters of QONNX ops are float32: others change how runtimes compute with them."""
-    lines = [
-        f"'{name}' is {reader.constants[name].dtype}; nearest: float32"
-        for name in node.input[1:]
-        if reader.constants[name].dtype != np.float32
-    ]
-    quantised = reader.constants.get(node.input[0])
-    if quantised is not None and not (
-        quantised.dtype.kind in "fiu" and np.isfinite(quantised).all()
-    ):
-        lines.append(f"its constant '{node.input[0]}' holds values that are not finite")
-    return lines
-
-
-def _scale_problems(scale: np.ndarray, weight: bool) -> list[str]:
-    if scale.dtype.kind != "f" or not np.all(np.isfinite(scale)) or np.any(scale <= 0):
-        return ["scale is not above 0 everywhere"]
-    if np.any(scale > LARGEST_SCALE):
-        return [f"scale {float(scale.max()):g} is too large; nearest: {LARGEST_SCALE:g}"]
-    if scale.size != 1 and not weight:
-        return ["an activation's scale must be one number; nearest: a per-tensor quantiser"]
-    return []
-
-
-def _check_quant(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    if any(i not in reader.constants for i in node.input[1:]):
-        return ["scale, zero point and bits must be constants; freeze the quantiser"]
-    scale, zero, bits = (reader.constants[i] for i in node.input[1:])
-    weight = node.input[0] in reader.constants
-    lines = _real_problems(reader, node)
-    mode = attributes.get("rounding_mode", b"ROUND")
-    if not isinstance(mode, bytes) or mode.decode(errors="replace").upper() not in ROUNDINGS:
-        lines.append(
-            f"rounding_mode={mode!r} is not supported; nearest: {' or '.join(ROUNDINGS)}"
-        )
-    if not _whole(zero) or (zero.size != 1 and not weight):
-        lines.append("zero point is not one integer; nearest: a symmetric quantiser (zero point 0)")
-    if bits.size != 1 or not _whole(bits):
-        lines.append("bits is not one integer")
-    elif not 1 <= int(bits.ravel()[0]) <= 32:
-        lines.append(f"{int(bits.ravel()[0])} bits; 1 to 32 are supported")
-    lines += _scale_problems(scale, weight)
-    if attributes.get("narrow") not in (0, 1):
-        lines.append("attribute narrow must be 0 or 1")
-    if not lines and not weight and int(bits.ravel()[0]) > 16:
-        lines.append(f"{int(bits.ravel()[0])} bits on an activation; nearest: 16")
-    return lines
-
-
-def _check_bipolar(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    if node.input[1] not in reader.constants:
-        return ["the scale must be a constant; freeze the quantiser"]
-    scale = reader.constants[node.input[1]]
-    return _real_problems(reader, node) + _scale_problems(scale, node.input[0] in reader.constants)
-
-
-def _check_trunc(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    if any(i not in reader.constants for i in node.input[1:]):
-        return ["scale, zero point and bits must be constants; freeze the quantiser"]
-    values = [reader.constants[i] for i in node.input[1:]]
-    if any(v.size != 1 for v in values):
-        return ["scale, zero point and bits must be one number each"]
-    scales = [values[0]] if len(values) == 4 else [values[0], values[3]]
-    lines = _real_problems(reader, node)
-    lines += [line for scale in scales for line in _scale_problems(scale, False)]
-    rest = [values[i] for i in ((1, 2, 3) if len(values) == 4 else (1, 2, 4))]
-    if not all(_whole(v) and abs(float(v.ravel()[0])) <= 32768 for v in rest):
-        lines.append("zero point or bits are not whole numbers")
-    mode = attributes.get("rounding_mode", b"FLOOR")
-    if not isinstance(mode, bytes) or mode.decode(errors="replace").upper() not in ROUNDINGS:
-        lines.append(f"rounding_mode={mode!r} is not supported; nearest: {' or '.join(ROUNDINGS)}")
-    return lines
-
-
-def _check_thresholds(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    table = reader.constants.get(node.input[1])
-    if table is None or table.ndim != 2 or table.shape[1] < 1:
-        return ["thresholds must be a constant of shape (channels, levels)"]
-    if not np.isfinite(table).all() or table.shape[1] > 65535:
-        return ["thresholds must be finite, 65535 a channel at most"]
-    if lines := _real_problems(reader, node):
-        return lines
-    scale, bias = float(attributes.get("out_scale", 1)), float(attributes.get("out_bias", 0))
-    if not np.isfinite(scale) or scale <= 0 or not np.isfinite(bias):
-        return [f"out_scale={scale} is not above 0"]
-    if 2 * bias / scale != np.rint(2 * bias / scale):
-        return [f"out_bias={bias} is no multiple of out_scale / 2 ({scale / 2})"]
-    return []
-
-
-def _check_quantize_linear(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    if any(i not in reader.constants for i in node.input[1:] if i):
-        return ["scale and zero point must be constants; freeze the quantiser"]
-    lines = _scale_problems(reader.constants[node.input[1]], False)
-    zero = reader.constants[node.input[2]] if len(node.input) > 2 else np.zeros((), np.uint8)
-    if zero.dtype.kind not in "iu" or zero.size != 1 or zero.dtype.itemsize > 2:
-        lines.append("zero point is not one integer of 8 or 16 bits")
-    names, seen = [node.output[0]], set[str]()
-    while names:
-        name = names.pop()
-        if name in seen:  # a damaged file may lead in a circle
-            continue
-        seen.add(name)
-        for user in reader.users.get(name, []):
-            if user.op_type in ("Clip", "Identity"):
-                names += user.output[:1]
-            elif user.op_type != "DequantizeLinear":
-                lines.append(
-                    f"its integers go into {layer_name(user)} ({user.op_type}); nearest: "
-                    "DequantizeLinear (the QCDQ form), as brevitas.export.export_onnx_qcdq "
-                    "writes it"
-                )
-    return lines
-
-
-def _check_dequantize_linear(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    if any(i not in reader.constants for i in node.input[1:] if i):
-        return ["scale and zero point must be constants; freeze the quantiser"]
-    weight = reader.constants.get(node.input[0])
-    lines = _scale_problems(reader.constants[node.input[1]], weight is not None)
-    if weight is not None and weight.dtype.kind not in "iu":
-        lines.append("its constant is not of integers")
-    return lines
-
-
-def _weight_problems(
-    reader: Reader, weight: str, bias: str, quantised: set[str], deform: bool
-) -> list[str]:
-    lines = []
-    if weight not in quantised:
-        lines.append(f"weight '{weight}' has no quantiser; {EXPORT}")
-    if bias and bias not in quantised and (deform or bias not in reader.constants):
-        lines.append(
-            f"bias '{bias}' is not a constant, or a float one where a quantiser is needed; give "
-            "the layer bias_quant=Int32Bias (scale = input scale * weight scale)"
-        )
-    return lines
-
-
-def _check_conv(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
-) -> list[str]:
-    window = _check_window(reader, node, attributes, quantised)
-    if is_patches(reader, node):
-        return window
-    bias = node.input[2] if len(node.input) > 2 else ""
-    return _weight_problems(reader, node.input[1], bias, quantised, False) + window
-
-
-def _check_deform(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
-) -> list[str]:
-    bias = node.input[3] if len(node.input) > 3 else ""
-    lines = _weight_problems(reader, node.input[1], bias, quantised, True)
-    if attributes.get("kernel_shape") != [3, 3]:
-        lines.append(
-            f"kernel_shape={attributes.get('kernel_shape')} is not supported; nearest: [3, 3]"
-        )
-    if attributes.get("pads") != [1, 1, 1, 1]:
-        lines.append(f"pads={attributes.get('pads')} is not supported; nearest: [1, 1, 1, 1]")
-    if len(node.input) > 4 and node.input[4]:
-        lines.append("mask is not supported; nearest: no mask")
-    return lines
-
-
-def _check_window(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    lines = []
-    for key, count, least in (
-        ("kernel_shape", 2, 1), ("strides", 2, 1), ("dilations", 2, 1), ("pads", 4, 0),
-    ):  # fmt: skip
-        found = attributes.get(key)
-        if found is not None and (
-            not isinstance(found, list) or len(found) != count or min(found) < least
-        ):
-            rule = "two dimensions" if not isinstance(found, list) or len(found) != count else (
-                f"{count} numbers of {least} or more"
-            )
-            lines.append(f"{key}={found} is not supported; nearest: {rule}")
-    average = node.op_type == "AveragePool"
-    if average and any(attributes.get("pads", [0])) and not attributes.get("count_include_pad", 0):
-        lines.append(
-            "count_include_pad=0 with pads is not supported; nearest: count_include_pad=1"
-        )
-    return lines
-
-
-def _check_matrix(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
-) -> list[str]:
-    bias = node.input[2] if len(node.input) > 2 else ""
-    return _weight_problems(reader, node.input[1], bias, quantised, False)
-
-
-def _check_batchnorm(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    if any(i not in reader.constants for i in node.input[1:]):
-        return ["scale, bias, mean and variance must be constants; export in eval mode"]
-    return []
-
-
-def _check_resize(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    scales = reader.constants.get(node.input[2]) if len(node.input) > 2 else None
-    sizes = reader.constants.get(node.input[3]) if len(node.input) > 3 else None
-    if scales is not None and scales.shape == (4,):
-        if not np.isfinite(scales).all() or not (scales[:2] == 1).all() or min(scales) <= 0:
-            return [f"scales {scales.tolist()} are not supported; nearest: [1, 1, 2, 2]"]
-        return []
-    if sizes is not None and sizes.shape == (4,) and min(sizes) >= 1:
-        return []
-    return ["needs constant scales or sizes; nearest: scales [1, 1, 2, 2]"]
-
-
-def _check_constant_input(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], _: set[str]
-) -> list[str]:
-    indices = range(1, len(node.input))
-    missing = [node.input[i] for i in indices if node.input[i] not in reader.constants]
-    return [f"'{name}' must be a constant" for name in missing if name]
-
-
-def _check_binary(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
-) -> list[str]:
-    constant = [i in reader.constants or i in quantised for i in node.input]
-    if all(constant):
-        return ["both inputs are constants"]
-    if not any(constant) and node.op_type != "Add":
-        return ["one input must be a constant, the other not; nearest: Add"]
-    if node.op_type == "Div" and constant[0]:
-        return ["constant divided by tensor is not supported; nearest: tensor times constant"]
-    values = [reader.constants[i] for i in node.input if i in reader.constants]
-    if any(v.dtype.kind not in "fiu" or not np.isfinite(v).all() for v in values):
-        return ["its constant is not finite"]
-    if node.op_type == "Div" and any((v == 0).any() for v in values):
-        return ["divides by 0"]
-    return []
-
-
-def _check_clip(
-    reader: Reader, node: NodeProto, attributes: dict[str, Any], quantised: set[str]
-) -> list[str]:
-    lines = _check_constant_input(reader, node, attributes, quantised)
-    limits = [reader.constants[i] for i in node.input[1:] if i in reader.constants]
-    return lines + (["its limits are not one number each"] if any(v.size != 1 for v in limits)
-                    else [])  # fmt: skip
-
-
 Check = Callable[[Reader, NodeProto, dict[str, Any], set[str]], list[str]]
 CHECKS: Mapping[str, Check] = {
-    "Quant": _check_quant,
-    "IntQuant": _check_quant,
-    "BipolarQuant": _check_bipolar,
-    "Trunc": _check_trunc,
-    "MultiThreshold": _check_thresholds,
-    "QuantizeLinear": _check_quantize_linear,
-    "DequantizeLinear": _check_dequantize_linear,
-    "Conv": _check_conv,
-    "DeformConv": _check_deform,
-    "Gemm": _check_matrix,
-    "MatMul": _check_matrix,
-    "BatchNormalization": _check_batchnorm,
-    "MaxPool": _check_window,
-    "AveragePool": _check_window,
-    "ReduceMean": _check_constant_input,
-    "ReduceSum": _check_constant_input,
-    "Resize": _check_resize,
-    "Reshape": _check_constant_input,
-    "Squeeze": _check_constant_input,
-    "Unsqueeze": _check_constant_input,
-    "Split": _check_constant_input,
-    "Slice": _check_constant_input,
-    "Gather": _check_constant_input,
-    "Clip": _check_clip,
-    "Add": _check_binary,
-    "Sub": _check_binary,
-    "Mul": _check_binary,
-    "Div": _check_binary,
+    "Quant": check_quantisers.quant,
+    "IntQuant": check_quantisers.quant,
+    "BipolarQuant": check_quantisers.bipolar,
+    "Trunc": check_quantisers.trunc,
+    "MultiThreshold": check_quantisers.thresholds,
+    "QuantizeLinear": check_quantisers.quantize_linear,
+    "DequantizeLinear": check_quantisers.dequantize_linear,
+    "Conv": check_layers.conv,
+    "DeformConv": check_layers.deform,
+    "Gemm": check_layers.matrix,
+    "MatMul": check_layers.matrix,
+    "BatchNormalization": check_layers.batchnorm,
+    "MaxPool": check_layers.window,
+    "AveragePool": check_layers.window,
+    "ReduceMean": check_layers.constant_input,
+    "ReduceSum": check_layers.constant_input,
+    "Resize": check_layers.resize,
+    "Reshape": check_layers.constant_input,
+    "Squeeze": check_layers.constant_input,
+    "Unsqueeze": check_layers.constant_input,
+    "Split": check_layers.constant_input,
+    "Slice": check_layers.constant_input,
+    "Gather": check_layers.constant_input,
+    "Clip": check_layers.clip,
+    "Add": check_layers.binary,
+    "Sub": check_layers.binary,
+    "Mul": check_layers.binary,
+    "Div": check_layers.binary,
 }
 FLAG = (0, 1)
 AUTO_PAD = (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER")
