@@ -66,15 +66,7 @@ def write(
     ResourceError name the node that is not supported or does not fit.
     """
     board = board or boards.load("pynq-z2")
-    program = hls_program.compile_graph(graph, shape)
-    needed, there = program.shape.bram36(), board.resources.bram36
-    if needed > there:
-        grown = f" (they grew for node {'; node '.join(program.grown)})" if program.grown else ""
-        way = "split that layer, or " if grown else "choose a smaller EngineShape, or "
-        raise ResourceError(
-            f"the HLS buffers need {needed} BRAM36{grown}, {board.name} has {there}; {way}choose a "
-            "larger board"
-        )
+    program = fitting(graph, board, shape)
     net = _net(graph, program)
     headers = {p.name: p.read_text() for p in sorted(header_dir().glob("*.hpp"))}
     images: dict[str, str | bytes] = {
@@ -95,6 +87,20 @@ def write(
     for name, data in files.items():
         plan.write_atomic(out_dir / name, data.encode() if isinstance(data, str) else data)
     return tuple(out_dir / name for name in files)
+
+
+def fitting(graph: Graph, board: boards.Board, shape: EngineShape | None = None) -> Program:
+    """The program of a graph, on buffers that the board has; GraphError or ResourceError else."""
+    program = hls_program.compile_graph(graph, shape)
+    needed, there = program.shape.bram36(), board.resources.bram36
+    if needed > there:
+        grown = f" (they grew for node {'; node '.join(program.grown)})" if program.grown else ""
+        way = "split that layer, or " if grown else "choose a smaller EngineShape, or "
+        raise ResourceError(
+            f"the HLS buffers need {needed} BRAM36{grown}, {board.name} has {there}; {way}choose a "
+            "larger board"
+        )
+    return program
 
 
 def build(out_dir: Path) -> Path:
