@@ -70,7 +70,8 @@ def train(
                            rich_help_panel=DETECTOR)
     ] = False,
     device: Annotated[
-        Device, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=DETECTOR)
+        Device, typer.Option(help="cpu, cuda, or auto: where torch trains. The C++ loops of most "
+                             "networks of tables run on the CPU.")
     ] = Device.AUTO,
     eval_every: Annotated[
         int, typer.Option(help="Steps between AP on the test split.", rich_help_panel=DETECTOR)
@@ -115,8 +116,12 @@ def train(
         int | None, typer.Option(help="Upper bits of a pixel that thresholds look at.",
                                  rich_help_panel=TABLES)
     ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="descent (the default where it can be) or gradient: torch.",
+                                 rich_help_panel=TABLES)
+    ] = None,
     learn_thresholds: Annotated[
-        bool, typer.Option("--learn-thresholds", help="Train the thresholds, too; by torch.",
+        bool, typer.Option("--learn-thresholds", help="Train the encoder, too; by torch.",
                            rich_help_panel=TABLES)
     ] = False,
     sweeps: Annotated[
@@ -143,7 +148,7 @@ def train(
                                    rich_help_panel=TABLES)
     ] = None,
     lut_weight: Annotated[
-        float | None, typer.Option(help="Loss that a LUT of a comparison must save.",
+        float | None, typer.Option(help="Loss that a LUT of the encoder must save.",
                                    rich_help_panel=TABLES)
     ] = None,
 ) -> None:  # fmt: skip
@@ -162,13 +167,14 @@ def train(
             "sweeps": sweeps, "epochs": epochs, "threads": threads, "distil": distil,
             "teachers": teachers, "teacher_epochs": teacher_epochs, "noise": noise,
             "lut_weight": lut_weight, "learn_thresholds": learn_thresholds or None,
-            "method": "gradient" if learn_thresholds else None,
+            "method": method or ("gradient" if learn_thresholds else None),
         }
         _tables(
             chosen, out, {k: v for k, v in shape.items() if v is not None}, encoder,
             _levels(encoder, encoder_bits, levels),
             8 if learn_thresholds and precision is None else precision,
             {**{k: v for k, v in given.items() if v is not None}, "validation": validation},
+            device.value,
         )
         return
     _detector(chosen, out, {
@@ -216,7 +222,7 @@ def _levels(encoder: str, bits: int | None, levels: int | None) -> int | None:
 
 def _tables(
     chosen: BuildOptions, out: Path | None, shape: dict[str, Any], encoder: str,
-    levels: int | None, precision: int | None, given: dict[str, Any],
+    levels: int | None, precision: int | None, given: dict[str, Any], device: str,
 ) -> None:
     import dataclasses
 
@@ -247,7 +253,7 @@ def _tables(
                        note=f"loss {now.loss:.3f}")
 
         result = run(cfg, training.images, training.labels, own, cache,
-                     recipe(cfg, {"seed": chosen.seed, **given}), show)
+                     recipe(cfg, {"seed": chosen.seed, **given}), show, device)
     console = Console()
     if result.validation_accuracy is not None:
         console.print(f"validation: {100 * result.validation_accuracy:.2f} %")

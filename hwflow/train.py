@@ -34,6 +34,7 @@ from hwflow.export import enforce_bounds
 from hwflow.loss import Targets, detection_loss, make_targets
 from hwflow.metrics import Detections, Truth, coco_ap, voc07_ap
 from hwflow.models import codenet
+from hwflow.models.devices import device_of
 
 LOG = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def train(options: TrainOptions, progress: ProgressCallback | None = None) -> Tr
     _check(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    device = _device(options.device)
+    device = device_of(options.device)
     size = options.input_size or codenet.config(options.config).input_size
     training = data.load(options.data, "train", size, options.cache)
     testing = data.load(options.data, "test", size, options.cache)
@@ -555,16 +556,6 @@ def _pixels(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (N, 3, H, W) -> float pixel / 256, channels last, which is faster on CPUs."""
     batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     return batch.float().mul(PIXEL_SCALE).contiguous(memory_format=torch.channels_last)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"device {name!r}: must be auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device 'cuda': torch finds no such device; use cpu or auto")
-    return torch.device(name)
 
 
 def _check(options: TrainOptions) -> None:

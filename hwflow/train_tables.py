@@ -21,8 +21,8 @@ from hwflow.errors import ConfigError, DataError
 from hwflow.models import dtnn
 from hwflow.models.dtnn import DtnnConfig, Tables
 from hwflow.training_tables import sweeps
-from hwflow.training_tables.descent import BLOCK
 from hwflow.training_tables.encoders import encoder_of
+from hwflow.training_tables.loops import BLOCK
 from hwflow.training_tables.options import TableTraining, binary, plain, recipe
 from hwflow.training_tables.run import RESUME, Progress, ProgressCallback
 
@@ -52,16 +52,22 @@ class TrainResult:
 def train(
     cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, out: Path, cache: Path,
     options: TableTraining | None = None, progress: ProgressCallback | None = None,
+    device: str = "auto",
 ) -> TrainResult:  # fmt: skip
     """Train a network on images uint8 (N, C, H, W) with labels int64 (N,); go on with what is left
     if `out` holds an interrupted run of the same options.
 
-    Writes out/dtnn.safetensors. cache: folder for compiled kernels. Raises DataError where samples
-    and configuration do not agree.
+    Writes out/dtnn.safetensors. cache: folder for compiled kernels. device: auto, cpu or cuda: what
+    torch trains goes there, the other roads are for the CPU. Raises DataError where samples and
+    configuration do not agree, ConfigError for options that the road does not have.
     """
     options = options or TableTraining()
     _check_samples(cfg, images, labels)
     by_torch = not cfg.convs and (options.method == "gradient" or not binary(cfg))
+    if not by_torch and device not in ("auto", "cpu"):
+        raise ConfigError(f"device {device!r}: coordinate descent and windows run on the CPU "
+                          "(their loops are C++); use cpu or auto, or the method 'gradient' and "
+                          "no convolutions")
     if options.learn_thresholds and not by_torch:
         raise ConfigError("--learn-thresholds: windows and coordinate descent keep thresholds as "
                           "they are found; leave it out, or take the method 'gradient' and no "
@@ -88,10 +94,11 @@ def train(
         net = sweeps.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
                            progress)  # fmt: skip
     else:
+        from hwflow.models.devices import device_of
         from hwflow.training_tables import gradient
 
         net = gradient.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
-                             progress)  # fmt: skip
+                             progress, device_of(device))  # fmt: skip
     seconds = time.monotonic() - start
     seen = min(kept, 10_000)
     train_accuracy = dtnn.accuracy(net, images[:seen], labels[:seen])

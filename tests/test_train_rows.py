@@ -77,12 +77,16 @@ def test_a_teacher_evens_out_the_elements_of_a_row() -> None:
 
 def test_options_of_another_road_are_refused() -> None:
     torch = dataclasses.replace(DtnnConfig("x", (20,), SMALL), node="affine")
-    with pytest.raises(ConfigError, match=r"^--sweeps, --lut-weight: means nothing for networks"):
+    with pytest.raises(ConfigError, match=r"^--sweeps: means nothing for networks"):
         recipe(torch, {"sweeps": 3, "lut_weight": 0.1})
     windows = DtnnConfig("x", (20,), (1, 8, 8), convs=(Conv(4, Window(3)),))
     with pytest.raises(ConfigError, match=r"^--noise: means nothing for convolutional"):
         recipe(windows, {"noise": 0.1, "epochs": 3})
     assert recipe(DtnnConfig("x", (20,), SMALL), {"sweeps": 3}).sweeps == 3
+    for cfg in (torch, windows, DtnnConfig("x", (20,), SMALL)):
+        assert recipe(cfg, {"lut_weight": 0.1}).lut_weight == 0.1
+        with pytest.raises(ConfigError, match=r"^--lut-weight: .* random ones stay"):
+            recipe(dataclasses.replace(cfg, wiring="random"), {"lut_weight": 0.1})
 
 
 def test_rows_of_a_table_have_a_recipe_of_their_own(tmp_path: Path) -> None:

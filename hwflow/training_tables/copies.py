@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from hwflow.training_tables.descent import BLOCK
 from hwflow.training_tables.kernels import NumpyKernels
+from hwflow.training_tables.loops import BLOCK
 from hwflow.training_tables.options import TableTraining
 from hwflow.training_tables.run import COPY
 from hwflow.training_tables.warps import default_warp

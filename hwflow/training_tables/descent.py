@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwflow.training_tables.kernels import NumpyKernels, Stack
-from hwflow.training_tables.loops import CELLS, PINS
+from hwflow.training_tables.loops import BLOCK, CELLS, PINS
+from hwflow.training_tables.wiring import fees
 
-BLOCK = 64  # samples come in multiples of this
 QUIET = 0.03  # of the mean: gains below are left out where wires are judged
 
 
@@ -190,9 +190,9 @@ class Descent:
             if options.bit_cost is not None:
                 share = (high - low) / self.n
                 # twice: a table is worth half of what its gains differ by
-                fee = 2 * share * options.bit_cost
-                gains = gains - np.where(self.used == 0, fee, 0).astype(np.float32)
-                gains += np.where(self.used[wires] == 1, fee[wires], 0).astype(np.float32)[:, None]
+                enter, leave = fees(2 * share * options.bit_cost, self.used, wires)
+                gains = gains - enter
+                gains += leave[:, None]
             if options.allowed is not None:
                 gains = np.where(options.allowed[first], gains, -np.inf)
         gains[:, wires] = -np.inf

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Straight-through training in torch, of any network of hwflow/models/tables.py.
 
-Wires are learned by prune and regrow (wiring.py): a pin is worth its loss gradient times its input.
+Wires are learned by prune and regrow (torch_wiring.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwflow.errors import ConfigError, DataError
@@ -45,7 +44,9 @@ from hwflow.training_tables.run import (
     save_state,
 )
 from hwflow.training_tables.teachers import teacher
+from hwflow.training_tables.torch_wiring import layers_of, loss_of, node_of, regrow
 
+CPU = torch.device("cpu")
 REGROW_SAMPLES = 1024
 THRESHOLD_RATE = 64.0  # thresholds are in pixels
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -104,17 +105,22 @@ def _node(
 def train(
     cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, encoder: Encoder, out: Path,
     cache: Path, options: TableTraining, progress: ProgressCallback | None,
+    device: torch.device = CPU,
 ) -> Tables:  # fmt: skip
     """Train options.epochs epochs and enumerate the nodes; goes on with what is left in `out`."""
-    model = train_network(cfg, images, labels, encoder, cache, options, progress, out)
+    model = train_network(cfg, images, labels, encoder, cache, options, progress, out, device)
     return enumerate_tables(model, cfg)
 
 
 def train_network(
     cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray, encoder: Encoder, cache: Path,
     options: TableTraining, progress: ProgressCallback | None = None, out: Path | None = None,
+    device: torch.device = CPU,
 ) -> TableNetwork:  # fmt: skip
     """The same, but the torch modules, in evaluation mode. out: None keeps nothing to go on with.
+
+    The network, its samples and a teacher are on the device; what is random is drawn on the CPU and
+    the same everywhere. The modules come back to the CPU.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -122,27 +128,15 @@ def train_network(
     if cfg.wiring == "patches":
         allowed = wiring.patches(cfg, cfg.widths[0], options.seed)
     learn = options.learn_thresholds
-    model = build(cfg, encoder, options.seed, allowed, learn).train()
-    guide = teacher(images, labels, cfg.classes, options) if options.distil else None
+    model = build(cfg, encoder, options.seed, allowed, learn).train().to(device)
+    guide = teacher(images, labels, cfg.classes, options, device) if options.distil else None
     kernels = load_kernels(cache)
     copies = Copies(kernels, images, labels, cfg.classes, options, guide)
-    votes = cfg.widths[-1] // cfg.classes if cfg.head == "sum" else 1
-    top = (1 << cfg.bits[-1]) - 1
-    if options.temperature:
-        temperature = options.temperature
-    else:
-        temperature = top * (descent.temperature(votes, 1) if cfg.head == "sum" else 0.1)
-    groups = [
-        {"params": list(node.parameters()),
-         "lr": options.rate * (node.code.hi if isinstance(node, LookupNode) else 1)}
-        for node in map(_node_of, _layers(model))
-    ]  # fmt: skip
-    if learn:
-        groups.append({"params": list(model.encoder.parameters()),
-                       "lr": options.rate * THRESHOLD_RATE})  # fmt: skip
-    optimiser = torch.optim.Adam(groups, betas=options.betas)
+    temperature = options.temperature or _temperature(cfg)
+    optimiser = _optimiser(model, options)
     rates = [float(group["lr"]) for group in optimiser.param_groups]
-    identity = identity_of(cfg, options, images, labels, kernels.name)
+    loops = kernels.name if device == CPU else f"{kernels.name} {device}"
+    identity = identity_of(cfg, options, images, labels, loops)
     done = 0 if out is None else _resume(out, identity, model, optimiser)
     start = time.monotonic()
     for epoch in range(done, options.epochs):
@@ -154,31 +148,62 @@ def train_network(
             read = np.ascontiguousarray(drawn.reshape(len(drawn), -1).T)
         else:
             read = encoder.columns(drawn)
-        x, q = torch.from_numpy(read), torch.from_numpy(targets)
+        x, q = (torch.from_numpy(part).to(device) for part in (read, targets))
         batch = min(options.batch, x.shape[1])
         steps = x.shape[1] // batch
         share = wiring.share(cfg, epoch, options.epochs)
-        total, moved = 0.0, 0
+        total, moved = torch.zeros((), dtype=torch.float64, device=device), 0
         for step in range(steps):
             if share and wiring.due(step, steps):
                 few = slice(step * batch, step * batch + REGROW_SAMPLES)
-                moved += _regrow(model, _bits(model, x[:, few]).detach(), q[:, few].T, temperature,
-                                 share, allowed)  # fmt: skip
+                moved += regrow(model, bits_of(model, x[:, few]).detach(), q[:, few].T, temperature,
+                                share, allowed, _fee(model, encoder, options))  # fmt: skip
             at = slice(step * batch, (step + 1) * batch)
             optimiser.zero_grad()
-            loss = _loss(model, _bits(model, x[:, at]), q[:, at].T, temperature)
+            loss = loss_of(model, bits_of(model, x[:, at]), q[:, at].T, temperature)
             loss.backward()
             optimiser.step()
-            total += float(loss.detach())
+            total += loss.detach()
         if out is not None:
             _save(out, identity, epoch + 1, model, optimiser)
         if progress is not None:
-            seconds = time.monotonic() - start
-            progress(Progress("epoch", epoch + 1, options.epochs, total / steps, moved, seconds))
-    return model.eval()
+            loss_now, seconds = float(total) / steps, time.monotonic() - start
+            progress(Progress("epoch", epoch + 1, options.epochs, loss_now, moved, seconds))
+    return model.eval().cpu()
 
 
-def _bits(model: TableNetwork, columns: Tensor) -> Tensor:
+def _temperature(cfg: DtnnConfig) -> float:
+    """Of the scores, unless it is told."""
+    top = (1 << cfg.bits[-1]) - 1
+    votes = cfg.widths[-1] // cfg.classes
+    return top * (descent.temperature(votes, 1) if cfg.head == "sum" else 0.1)
+
+
+def _optimiser(model: TableNetwork, options: TableTraining) -> torch.optim.Adam:
+    """Contents and thresholds have rates in their own units."""
+    groups = [
+        {"params": list(node.parameters()),
+         "lr": options.rate * (node.code.hi if isinstance(node, LookupNode) else 1)}
+        for node in map(node_of, layers_of(model))
+    ]  # fmt: skip
+    if options.learn_thresholds:
+        groups.append({"params": list(model.encoder.parameters()),
+                       "lr": options.rate * THRESHOLD_RATE})  # fmt: skip
+    return torch.optim.Adam(groups, betas=options.betas)
+
+
+def _fee(
+    model: TableNetwork, encoder: Encoder, options: TableTraining
+) -> np.ndarray | None:
+    """Nats that each bit of the encoder, as it is now, must save to be read: None for none."""
+    if not options.lut_weight:
+        return None
+    if options.learn_thresholds:
+        encoder = Encoder(_thresholds(model), encoder.linear)
+    return options.lut_weight * encoder.luts()
+
+
+def bits_of(model: TableNetwork, columns: Tensor) -> Tensor:
     """What the layers read, float (B, P), of columns uint8: the encoder's bits (P, B), or the
     elements of the images (F, B) for thresholds that are trained."""
     x = columns.T.float()
@@ -206,8 +231,9 @@ def _state(model: TableNetwork, optimiser: torch.optim.Optimizer) -> dict[str, T
 def _save(
     out: Path, identity: str, done: int, model: TableNetwork, optimiser: torch.optim.Optimizer
 ) -> None:
-    arrays = {name: value.detach().numpy() for name, value in _state(model, optimiser).items()}
-    save_state(out, identity, done, arrays)
+    state = _state(model, optimiser)
+    save_state(out, identity, done,
+               {name: value.detach().cpu().numpy() for name, value in state.items()})  # fmt: skip
 
 
 def _resume(
@@ -227,73 +253,13 @@ def _resume(
     number = 0
     for group in optimiser.param_groups:
         for parameter in group["params"]:
-            optimiser.state[parameter] = {name: tensors[f"{name}.{number}"] for name in MOMENTS}
+            # Adam counts steps on the CPU
+            optimiser.state[parameter] = {
+                name: tensors[f"{name}.{number}"].to(CPU if name == "step" else parameter.device)
+                for name in MOMENTS
+            }
             number += 1
     return done
-
-
-def _loss(model: TableNetwork, bits: Tensor, q: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of bits (B, P) behind the encoder against q (B, classes)."""
-    for layer in model.layers:
-        bits = layer(bits)
-    scores = model.head(bits) if model.head is not None else bits
-    return -(q * F.log_softmax(scores / temperature, dim=1)).sum(1).mean()
-
-
-def _regrow(
-    model: TableNetwork, bits: Tensor, q: Tensor, temperature: float, share: float,
-    allowed: np.ndarray | None,
-) -> int:  # fmt: skip
-    """Wire the least useful pins of each layer anew; how many."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    sources: list[Tensor] = []
-
-    def source(_: nn.Module, args: tuple[Tensor]) -> None:
-        sources.append(args[0].detach())
-
-    def children(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        at = args[0]
-        if at.requires_grad:
-            at.retain_grad()
-        else:
-            at = at.detach().requires_grad_()
-        seen.append((at, at.detach()))
-        return (at,)
-
-    layers = _layers(model)
-    hooks = [layer.register_forward_pre_hook(source) for layer in layers]
-    hooks += [_node_of(layer).register_forward_pre_hook(children) for layer in layers]
-    _loss(model, bits, q, temperature).backward()
-    for hook in hooks:
-        hook.remove()
-    model.zero_grad()
-    moved = 0
-    for place, (layer, (at, _), x) in enumerate(zip(layers, seen, sources, strict=True)):
-        wires = cast(Tensor, layer.wires)
-        inputs = wires.shape[1]
-        assert at.grad is not None
-        grad = at.grad.reshape(len(bits), -1)  # (B, N * k)
-        centred = x - x.mean(0)
-        gain = (grad.T @ centred).abs()  # (N * k, C)
-        size = centred.std(0) + 1e-3
-        own = at.detach().reshape(len(bits), -1)
-        value = (grad * (own - own.mean(0))).abs().mean(0)
-        chosen = wiring.weakest(value.argsort().numpy(), share, inputs)
-        best, gained = wiring.regrown(
-            chosen, wires.numpy(), (gain / size).numpy()[chosen], None if place else allowed
-        )
-        good = gained > 0
-        wires.view(-1)[torch.from_numpy(chosen[good])] = torch.from_numpy(best[good])
-        moved += int(good.sum())
-    return moved
-
-
-def _layers(model: TableNetwork) -> list[TableLayer]:
-    return cast(list[TableLayer], list(model.layers))
-
-
-def _node_of(layer: TableLayer) -> LookupNode | ArithmeticNode:
-    return cast(LookupNode | ArithmeticNode, layer.get_submodule("node"))
 
 
 @torch.no_grad()
@@ -301,10 +267,10 @@ def enumerate_tables(model: TableNetwork, cfg: DtnnConfig) -> Tables:
     """Every node at every address: the arrays of the network."""
     model.eval()
     layers, read = [], Code(1)
-    for layer in _layers(model):
+    for layer in layers_of(model):
         at = cast(Tensor, layer.wires)
         count, inputs = at.shape
-        node = _node_of(layer)
+        node = node_of(layer)
         made = node.code
         address = torch.arange(1 << (inputs * read.bits))
         codes = address[:, None] >> (read.bits * torch.arange(inputs)) & ((1 << read.bits) - 1)
@@ -318,8 +284,12 @@ def enumerate_tables(model: TableNetwork, cfg: DtnnConfig) -> Tables:
         if made.signed or float(node.scale()) != 1:
             raise ConfigError("layers of dtnn have unsigned codes of scale 1")
         read = made
+    groups = cfg.classes if model.head is not None else 0
+    return Tables(cfg.shape, _thresholds(model), tuple(layers), groups, cfg.linear)
+
+
+def _thresholds(model: TableNetwork) -> np.ndarray:
+    """Of the encoder as they act, int64 (F, L)."""
     encoder = model.encoder
     assert isinstance(encoder, Thresholds | LinearCodes)
-    groups = cfg.classes if model.head is not None else 0
-    thresholds = np.ascontiguousarray(encoder.whole().numpy())
-    return Tables(cfg.shape, thresholds, tuple(layers), groups, cfg.linear)
+    return np.ascontiguousarray(encoder.whole().cpu().numpy())

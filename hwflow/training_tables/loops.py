@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 
 CELLS = 64
 PINS = 6
+BLOCK = 64  # samples come in multiples of this
 TEMPLATES = Path(__file__).parent / "templates"
 COMPILERS = ("c++", "g++", "clang++")
 # The parts of -ffast-math without its name: with it the linker adds code that changes how the whole

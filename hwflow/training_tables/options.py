@@ -12,7 +12,7 @@ from typing import Any
 
 from hwflow.errors import ConfigError
 from hwflow.models.dtnn import TABLE_INPUTS, DtnnConfig
-from hwflow.training_tables.descent import BLOCK
+from hwflow.training_tables.loops import BLOCK
 from hwflow.training_tables.warps import Warp
 
 METHODS = ("descent", "gradient")
@@ -90,7 +90,7 @@ ROWS: Mapping[str, Any] = MappingProxyType({
 
 
 # Options that the roads of training know nothing of
-BY_TORCH = ("sweeps", "lut_weight")
+BY_TORCH = ("sweeps",)
 BY_WINDOWS = (*BY_TORCH, "distil", "teachers", "teacher_epochs", "noise", "threads",
               "learn_thresholds")  # fmt: skip
 
@@ -105,6 +105,9 @@ def recipe(cfg: DtnnConfig, given: Mapping[str, Any]) -> TableTraining:
     if unused := [f"--{name.replace('_', '-')}" for name in without if name in given]:
         kind = "convolutional networks" if cfg.convs else "networks that torch trains"
         raise ConfigError(f"{', '.join(unused)}: means nothing for {kind} of tables; leave it out")
+    if given.get("lut_weight") and cfg.wiring == "random":
+        raise ConfigError("--lut-weight: comparators are saved by wires that move, random ones "
+                          "stay; leave it out, or learn the wiring")
     if not cfg.convs:
         rows = cfg.shape[1:] == (1, 1) and binary(cfg)
         return TableTraining(**{**(ROWS if rows else {}), **given})

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ START_WEIGHT, START_NOISE = 0.25, 0.05  # of the contents at first
 SPARSE = 2.5  # a pooled table's first threshold, so that about half of the pools are set
 VOTES_A_NAT = 0.8  # times the square root of the votes of a class
 JUDGED, MATCHED = 4, 16  # times 64 samples that say what pins are worth, and where to move them
+LEAST_SPREAD = 1e-2  # of a tap that hardly changes
 POSITIONS = 16  # of a map, in each of them
 
 
@@ -172,6 +174,7 @@ def train(
 ) -> Tables:  # fmt: skip
     """Train options.epochs epochs; go on with what is left in `out` of the same run."""
     loops = load(cache)
+    fee = options.lut_weight * encoder.luts() if options.lut_weight else None
     copies = Copies(load_kernels(cache), images, labels, cfg.classes, options)
     levels = build(cfg, options.seed)
     identity = identity_of(cfg, options, images, labels, loops.name)
@@ -185,7 +188,8 @@ def train(
         total, moved, drawn = 0.0, 0, copies.blocks(epoch)
         for step in range(steps):
             if share and wiring.due(step, steps):
-                moved += rewire(net, copies, options.epochs + epoch * steps + step, share)
+                moved += rewire(net, copies, options.epochs + epoch * steps + step, share,
+                                fee)  # fmt: skip
             net.sharpen()
             for _ in range(blocks):
                 total += net.descend(*next(drawn))
@@ -201,8 +205,13 @@ def train(
     return tables(levels, cfg, encoder.thresholds)
 
 
-def rewire(net: Network, copies: Copies, step: int, share: float) -> int:
-    """Move the least useful pins of each level; how many."""
+def rewire(
+    net: Network, copies: Copies, step: int, share: float, fee: np.ndarray | None = None
+) -> int:
+    """Move the least useful pins of each level; how many.
+
+    fee: float (P,), nats a sample that a channel of the encoder must save to be read.
+    """
     rng = np.random.default_rng([copies.options.seed, COPY, step, 1])
     net.sharpen()
     worth = [np.zeros(level.wires.size, np.float32) for level in net.levels]
@@ -217,6 +226,10 @@ def rewire(net: Network, copies: Copies, step: int, share: float) -> int:
 
     for _ in range(JUDGED):
         net.descend(*next(drawn), judge)
+    cost = None
+    if fee is not None:
+        cost = _fees(net, fee)
+        worth[0] -= JUDGED * cost.leave
     chosen = [wiring.weakest(value.argsort(kind="stable"), share, PINS) for value in worth]
     match = [np.zeros((len(some), level.taps), np.float32)
              for some, level in zip(chosen, net.levels, strict=True)]
@@ -232,19 +245,48 @@ def rewire(net: Network, copies: Copies, step: int, share: float) -> int:
     for _ in range(MATCHED):
         net.descend(*next(drawn), correlate)
     moved = 0
-    for level, some, found, p in zip(net.levels, chosen, match, often, strict=True):
-        gain = np.abs(found) / (np.sqrt(p * (1 - p)) + 1e-2)
-        taps, gained = wiring.regrown(some, level.wires, gain)
-        for row in np.flatnonzero(gained >= 0):
+    for place, (level, some, found, p) in enumerate(
+        zip(net.levels, chosen, match, often, strict=True)
+    ):
+        gain, saved = np.abs(found), np.zeros(len(some), np.float32)
+        if cost is not None and place == 0:
+            gain -= MATCHED * cost.seen * cost.enter
+            saved = MATCHED * cost.seen * cost.leave[some]
+        spread = np.sqrt(p * (1 - p)) + LEAST_SPREAD
+        taps, gained = wiring.regrown(some, level.wires, gain / spread)
+        good = gained * spread[taps] + saved >= 0
+        for row in np.flatnonzero(good):
             tap, sign = taps[row], found[row, taps[row]]
-            table, place = divmod(int(some[row]), PINS)
-            level.wires[table, place] = tap
+            table, pin = divmod(int(some[row]), PINS)
+            level.wires[table, pin] = tap
             if sign > 0:  # the loss rises with the tap: turn the input over
-                turned = np.arange(CELLS) ^ (1 << place)
+                turned = np.arange(CELLS) ^ (1 << pin)
                 for array in (level.values, level.tables, level.m, level.v):
                     array[table] = array[table, turned]
-        moved += int((gained >= 0).sum())
+        moved += int(good.sum())
     return moved
+
+
+@dataclass(frozen=True)
+class _Fees:
+    """Of the first level, in the unit of `_pins`: what each tap costs a pin that comes, enter (T,),
+    and what each pin saves that goes, leave (N * 6,). seen: samples and positions of 64 images."""
+
+    enter: np.ndarray
+    leave: np.ndarray
+    seen: int
+
+
+def _fees(net: Network, fee: np.ndarray) -> _Fees:
+    first = net.levels[0]
+    channels = np.arange(first.taps) // math.prod(first.kernel)
+    wires = channels[first.wires.reshape(-1)]
+    enter, leave = wiring.fees(fee, np.bincount(wires, minlength=len(fee)), wires, shared=True)
+    # a gradient there is of the loss times the temperature, a slope of 1 is 127; the loss of a
+    # sample is the sum over all positions, of which _pins gives the mean over a few
+    places = math.prod(first.sides)
+    unit = np.float32(net.temperature / (SLOPE * places))
+    return _Fees(unit * enter[channels], unit * leave, min(POSITIONS, places) * LANES)
 
 
 def _pins(

@@ -54,6 +54,22 @@ def regrown(
     return best, gains[np.arange(len(pins)), best]
 
 
+def fees(
+    fee: np.ndarray, used: np.ndarray, wires: np.ndarray, shared: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """What channels cost (C,) that are read by one pin more, and what pins save that leave theirs.
+
+    fee (C,): loss that a channel must save to be read at all (its comparator takes LUTs). used:
+    pins that read it. wires: the channels of the pins. The first pin of a channel pays for it, and
+    the last one saves that; `shared`: all its pins pay alike, for pins that move at once.
+    """
+    if shared:
+        enter, leave = fee / (used + 1), fee[wires] / np.maximum(1, used[wires])
+    else:
+        enter, leave = np.where(used == 0, fee, 0), np.where(used[wires] == 1, fee[wires], 0)
+    return enter.astype(np.float32), leave.astype(np.float32)
+
+
 def patches(cfg: DtnnConfig, count: int, seed: int) -> np.ndarray:
     """For structured wiring: which encoder bits each of `count` nodes may read, uint8 (count, P).
 
