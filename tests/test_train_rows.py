@@ -80,8 +80,9 @@ def test_options_of_another_road_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^--sweeps: means nothing for networks"):
         recipe(torch, {"sweeps": 3, "lut_weight": 0.1})
     windows = DtnnConfig("x", (20,), (1, 8, 8), convs=(Conv(4, Window(3)),))
-    with pytest.raises(ConfigError, match=r"^--noise: means nothing for convolutional"):
-        recipe(windows, {"noise": 0.1, "epochs": 3})
+    with pytest.raises(ConfigError, match=r"^--sweeps: means nothing for convolutional"):
+        recipe(windows, {"sweeps": 3, "noise": 0.1, "epochs": 3})
+    assert recipe(windows, {"distil": 0.3}).distil == 0.3
     assert recipe(DtnnConfig("x", (20,), SMALL), {"sweeps": 3}).sweeps == 3
     for cfg in (torch, windows, DtnnConfig("x", (20,), SMALL)):
         assert recipe(cfg, {"lut_weight": 0.1}).lut_weight == 0.1

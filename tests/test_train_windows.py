@@ -19,7 +19,7 @@ from hwflow.models import dtnn
 from hwflow.models.dtnn import Conv, DtnnConfig, Layer, Tables, Window
 from hwflow.peers import ours
 from hwflow.train_tables import Progress, TableTraining, recipe, train
-from hwflow.training_tables import window_loops, windows
+from hwflow.training_tables import teachers, window_loops, windows
 from hwflow.training_tables.warps import Warp
 
 CONFIG = DtnnConfig(
@@ -223,3 +223,28 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
         assert np.array_equal(first.values, second.values)
     assert not (tmp_path / "a" / "resume.safetensors").exists()
     assert dtnn.accuracy(one.net, test.images, test.labels) > 0.85
+
+
+def test_a_teacher_stands_in_for_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Labels that say nothing, and a teacher that says on which side an image is brighter."""
+    def side(images: np.ndarray) -> np.ndarray:
+        sums = images.astype(int).sum(axis=(1, 2))
+        return (sums[:, 4:].sum(1) > sums[:, :4].sum(1)).astype(int)
+
+    monkeypatch.setattr(teachers, "teacher", lambda *_: lambda x: np.eye(2)[side(x)])
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 200, (1280, 1, 8, 8)).astype(np.uint8)
+    brighter = np.arange(1280) % 2
+    images[:, 0, :, :4] += 50 * (1 - brighter[:, None, None]).astype(np.uint8)
+    images[:, 0, :, 4:] += 50 * brighter[:, None, None].astype(np.uint8)
+    labels = rng.integers(0, 2, 1280)
+    cfg = DtnnConfig("side", (80,), (1, 8, 8), 2, convs=(Conv(8, Window(2), 2),))
+    right = {}
+    for weight in (0.0, 1.0):
+        options = TableTraining(epochs=5, batch=64, rate=0.04, distil=weight,
+                                warp=Warp(share=0.0))  # fmt: skip
+        net = train(cfg, images, labels, tmp_path / str(weight), tmp_path, options).net
+        right[weight] = dtnn.accuracy(net, images, side(images))
+    assert right[1.0] > 0.8 and right[0.0] < 0.65

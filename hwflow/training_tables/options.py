@@ -28,14 +28,14 @@ class TableTraining:
     last sweep. memory: of earlier sweeps' sums, first and last. temperature: votes per nat.
     contents: mean size of the contents that minibatches start with. epochs, batch, rate, betas: of
     the minibatches (Adam, the rate falls as a cosine). warp: distortions. flip: half of the images
-    from left to right; jitter: whole pixels that images move, at most (both with convolutions
-    only). noise: on the elements of rows of a table, its deviation as a share of the range that
-    holds the middle two thirds of their values. lut_weight: loss a LUT of a comparison must save,
-    nats a sample. validation: share of the samples, the last ones, that are not trained
-    with but measured at the end. distil: weight of a float teacher's classes in the targets,
-    teachers: of so many the mean, teacher_epochs: of training each. method: "descent" where
-    `binary` allows it, or "gradient": torch in any case, with wiring by prune and regrow;
-    learn_thresholds: with this method alone. threads of torch.
+    from left to right; jitter: whole pixels that images move, at most. noise: on the elements of
+    rows of a table, its deviation as a share of the range that holds the middle two thirds of their
+    values. lut_weight: loss that a LUT of the encoder must save, nats a sample. validation: share
+    of the samples, the last ones, that are not trained with but measured at the end. distil: weight
+    of a float teacher's classes in the targets, teachers: of so many the mean, teacher_epochs: of
+    training each. method: "descent" where `binary` allows it, or "gradient": torch in any case;
+    learn_thresholds: of the encoder, or the range of a linear one, with this method alone. threads:
+    of torch.
     """
 
     seed: int = 0
@@ -91,8 +91,7 @@ ROWS: Mapping[str, Any] = MappingProxyType({
 
 # Options that the roads of training know nothing of
 BY_TORCH = ("sweeps",)
-BY_WINDOWS = (*BY_TORCH, "distil", "teachers", "teacher_epochs", "noise", "threads",
-              "learn_thresholds")  # fmt: skip
+BY_WINDOWS = (*BY_TORCH, "learn_thresholds")
 
 
 def recipe(cfg: DtnnConfig, given: Mapping[str, Any]) -> TableTraining:

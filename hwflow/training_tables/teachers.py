@@ -62,6 +62,8 @@ def teacher(
 ) -> Callable[[np.ndarray], np.ndarray]:  # fmt: skip
     """Train options.teachers networks on images uint8 (N, C, H, W), each with a seed of its own:
     the function from images to the mean of their probabilities, float32 (N, classes)."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     nets = [_trained(images, labels, classes, options, number, device)
             for number in range(options.teachers)]
 

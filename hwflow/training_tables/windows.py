@@ -175,7 +175,12 @@ def train(
     """Train options.epochs epochs; go on with what is left in `out` of the same run."""
     loops = load(cache)
     fee = options.lut_weight * encoder.luts() if options.lut_weight else None
-    copies = Copies(load_kernels(cache), images, labels, cfg.classes, options)
+    guide = None
+    if options.distil:
+        from hwflow.training_tables.teachers import teacher  # torch is wanted for this alone
+
+        guide = teacher(images, labels, cfg.classes, options)
+    copies = Copies(load_kernels(cache), images, labels, cfg.classes, options, guide)
     levels = build(cfg, options.seed)
     identity = identity_of(cfg, options, images, labels, loops.name)
     done = _resume(out, identity, levels)
