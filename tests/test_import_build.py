@@ -326,7 +326,7 @@ def test_labels_of_no_classifier(tmp_path: Path) -> None:
     onnx.save(ends("maps"), path)
     given = save(tmp_path / "v.npz", x=np.zeros((3, 2, 4, 4)), labels=np.zeros(3, int))
     record = build(path, tmp_path / "run", inputs=given)["data"]
-    assert record.status == "failed" and "no scores of classes; leave `labels` out" in str(
+    assert record.status == "failed" and "has no output of scores or classes (" in str(
         record.reason
     )
 

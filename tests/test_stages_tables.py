@@ -70,6 +70,27 @@ def test_a_second_build_does_nothing(run: Path) -> None:
     assert {r.name for r in records if r.status == "done"} == {"report"}
 
 
+def test_its_own_file_with_the_test_split_as_vectors(run: Path, tmp_path: Path) -> None:
+    """The file that the build exported, brought as anybody's: every vector in HLS, the accuracy
+    that torch measured, and a Vivado project without a test split to deploy."""
+    with np.load(run / "data" / "test.npz") as split:
+        np.savez(tmp_path / "digits.npz", x=split["images"].reshape(SAMPLES, -1),
+                 labels=split["labels"])
+    chosen = options(str(run / "export" / "model.onnx"), "pynq-z2", backend="tables",
+                     inputs=tmp_path / "digits.npz")
+    some = tuple(stage for stage in stages.of(chosen) if stage.name not in ("sim", "synth"))
+    with pytest.MonkeyPatch.context() as patch:
+        hide_vivado(patch)
+        records = {r.name: r for r in runner.build(some, chosen, tmp_path / "run")}
+    assert {r.name: r.reason for r in records.values() if r.status == "failed"} == {}
+    assert records["hls"].made.startswith(f"{SAMPLES} samples, of 8 all ")
+    found, before = (schema.read(folder / "report.json") for folder in (tmp_path / "run", run))
+    assert found.accuracy.images == before.accuracy.images == SAMPLES
+    assert found.accuracy.value == before.accuracy.value
+    assert (tmp_path / "run" / "bitstream").is_dir()
+    assert not (tmp_path / "run" / "bitstream" / "deploy").exists()
+
+
 @pytest.fixture
 def deploy(run: Path, tmp_path: Path) -> Path:
     """The deploy folder on a `board`: a fake pynq beside it, and a bitstream."""

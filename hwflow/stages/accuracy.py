@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import hwflow
@@ -23,32 +24,48 @@ AT_ONCE = 256
 WAY = "leave `labels` out, or build a network that ends in the scores of classes or in ArgMax"
 
 
-def classes(graph: Graph) -> tuple[int, bool]:
-    """How many classes the output tells apart, and whether it is the class itself (ArgMax).
+@dataclass(frozen=True)
+class Answer:
+    """The output that classifies; `final`: it is the class itself (ArgMax), not a score of each."""
+
+    output: str
+    classes: int
+    final: bool
+
+
+def answer(graph: Graph) -> Answer:
+    """Where the class of an input is. Of several outputs the one behind ArgMax, else the only one
+    of scores.
 
     DataError where the network is no classifier of whole inputs.
     """
-    if len(graph.outputs) != 1:
-        raise DataError(f"labels: the network has {len(graph.outputs)} outputs; {WAY}")
-    name = graph.outputs[0]
-    shape = graph.tensors[name].shape
+    found = [one for name in graph.outputs if (one := _answer(graph, name)) is not None]
+    chosen = [one for one in found if one.final] or found
+    if len(chosen) != 1:
+        outputs = ", ".join(f"'{name}' {graph.tensors[name].shape}" for name in graph.outputs)
+        what = "several outputs that classify" if chosen else "no output of scores or classes"
+        raise DataError(f"labels: the network has {what} ({outputs}); {WAY}")
+    return chosen[0]
+
+
+def _answer(graph: Graph, output: str) -> Answer | None:
+    """An output as an answer, if it is one."""
+    shape = graph.tensors[output].shape
     if math.prod(shape) > 1:
-        if sum(side > 1 for side in shape) > 1:
-            raise DataError(f"labels: output '{name}' is {shape}, no scores of classes; {WAY}")
-        return math.prod(shape), False
+        scores = sum(side > 1 for side in shape) == 1
+        return Answer(output, math.prod(shape), False) if scores else None
     makers = {node.output: node for node in graph.nodes}
-    while name in makers and makers[name].op != "argmax" and len(makers[name].inputs) == 1:
-        name = makers[name].inputs[0]  # moves of the class
-        if math.prod(graph.tensors[name].shape) > 1:
-            break
-    if name not in makers or makers[name].op != "argmax":
-        raise DataError(f"labels: output '{graph.outputs[0]}' is one number; {WAY}")
-    return graph.tensors[makers[name].inputs[0]].shape[0], True
+    name = output
+    while (node := makers.get(name)) is not None and math.prod(graph.tensors[name].shape) == 1:
+        if node.op == "argmax":
+            return Answer(output, graph.tensors[node.inputs[0]].shape[0], True)
+        name = node.inputs[0]  # moves of the class
+    return None
 
 
 def check(graph: Graph, labels: np.ndarray, place: str) -> None:
     """DataError unless each label is a class of the network."""
-    count, _ = classes(graph)
+    count = answer(graph).classes
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= count:
         raise DataError(
@@ -76,14 +93,15 @@ def measure(ctx: Context, graph: Graph) -> dict[str, Any] | None:
         return None
     labels = held[vectors.LABELS].astype(np.int64)
     batch = vectors.integers(path, graph)
-    _, final = classes(graph)
-    output, right = graph.outputs[0], 0
+    where, right = answer(graph), 0
     for start in range(0, len(batch), AT_ONCE):
         ctx.say(f"accuracy: vector {start + 1} of {len(batch)}")
         some = {graph.inputs[0]: batch[start : start + AT_ONCE]}
-        for number, found in enumerate(interp.run_many(graph, some)[output], start):
-            scores = found if final else verify.reals(graph, output, found.astype(np.int64))
-            label = int(scores.ravel()[0]) if final else int(np.argmax(scores))
+        for number, found in enumerate(interp.run_many(graph, some)[where.output], start):
+            if where.final:
+                label = int(found.ravel()[0])
+            else:
+                label = int(np.argmax(verify.reals(graph, where.output, found.astype(np.int64))))
             right += int(label == labels[number])
     digest = read_json(ctx.folder("data") / "provenance.json")["sha256"]
     return {

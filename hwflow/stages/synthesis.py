@@ -48,7 +48,7 @@ def run(
         f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.0f} %)"
         for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
     ]
-    seconds, origin = origin_of(done, yosys.version())
+    seconds, origin = origin_of(yosys.version(), done)
     return Outcome(", ".join(parts), reason=origin, seconds=seconds)
 
 
@@ -59,10 +59,11 @@ def store(ctx: Context) -> Path:
     return kept.folder(ctx.options.cache or default_cache())
 
 
-def origin_of(done: Executed, tool: str) -> tuple[float | None, str | None]:
-    """Seconds of an earlier run and a sentence on it, if the results are of one; else (None, None).
-    """
-    if not done.skipped:
+def origin_of(tool: str, *done: Executed) -> tuple[float | None, str | None]:
+    """Seconds of earlier runs and a sentence on them; (None, None) if any result is of now."""
+    if not all(one.skipped for one in done):
         return None, None
-    return done.seconds, (f"measured {done.made} UTC by {tool} and kept since then; --no-cache "
-                          "measures anew")
+    made = max(one.made for one in done)
+    return sum(one.seconds for one in done), (
+        f"measured {made} UTC by {tool} and kept since then; --no-cache measures anew"
+    )

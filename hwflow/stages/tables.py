@@ -199,10 +199,13 @@ def hls(ctx: Context) -> Outcome:
 
 
 def samples(ctx: Context, graph: Graph) -> np.ndarray:
-    """All test samples, or the vectors of a file's build."""
+    """All test samples; of a file all vectors that came with it, or some seeded random ones."""
     from hwflow import arrays
     from hwflow.stages import graph as graphs
+    from hwflow.stages import vectors
 
+    if ctx.options.inputs is not None:
+        return vectors.integers(ctx.folder("data") / "inputs.npz", graph)
     if ctx.options.file is not None:
         return graphs.images(ctx, graph, FILE_SAMPLES)
     return arrays.read(
@@ -321,8 +324,9 @@ def synth(ctx: Context) -> Outcome:
     ctx.say("what the trees are made of")
     parts = {path.name: path.read_text() for path in sorted((ctx.folder("rtl") / "core").iterdir())
              if path.stem not in (core.PACKAGE, core.CORE, stream.CORE)}
-    kept.execute(tree.plan(parts, board.family), ctx.cache / "tree", synthesis.store(ctx),
-                 anew=ctx.anew)
+    counted = kept.execute(
+        tree.plan(parts, board.family), ctx.cache / "tree", synthesis.store(ctx), anew=ctx.anew
+    )
     found = tree.measure(ctx.cache / "tree", [Path(name).stem for name in parts])
     write_json(ctx.work / "tree.json", found.model_dump(mode="json"))
     made = f"trees: {found.dsp} DSP, {found.carry} carry, {found.memory} memory"
@@ -330,7 +334,9 @@ def synth(ctx: Context) -> Outcome:
         made += (f"; sums, apart: {found.sums.dsp} DSP, {found.sums.carry} carry, "
                  f"{found.sums.memory} memory")
     if board.family not in yosys.CELLS:
-        return Outcome(f"{made}; the stage bitstream synthesises the whole")
+        seconds, origin = synthesis.origin_of(yosys.version(), counted)
+        return Outcome(f"{made}; the stage bitstream synthesises the whole", reason=origin,
+                       seconds=seconds)
     plan = yosys.plan(sources(ctx, SHELLS["zynq7"]), vivado.TABLES_CORE, board, {}, cells=True)
     folder = ctx.cache / "yosys"
     ctx.say("the core with the AXI shell")
@@ -344,7 +350,7 @@ def synth(ctx: Context) -> Outcome:
         f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.1f} %)"
         for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
     ]
-    seconds, origin = synthesis.origin_of(done, yosys.version())
+    seconds, origin = synthesis.origin_of(yosys.version(), counted, done)
     return Outcome(f"with the AXI shell: {', '.join(counts)}; the core alone {listed['luts']:,} "
                    f"LUT; {made}", reason=origin, seconds=seconds)
 
@@ -400,7 +406,7 @@ def _open_board(ctx: Context, board: Board) -> Outcome:
     used = ", ".join(f"{name} {one.used:,} of {one.available:,}"
                      for name, one in routed.utilisation.items())
     program = str(board.program).format(bitstream=ctx.folder("bitstream") / file)
-    seconds, origin = synthesis.origin_of(routed.executed, str(routed.timing.tool))
+    seconds, origin = synthesis.origin_of(str(routed.timing.tool), routed.executed)
     return Outcome(
         f"{file}, {routed.fmax_mhz:.1f} MHz post-route; {used}. Load it with: {program}",
         reason=origin, seconds=seconds,
@@ -417,8 +423,8 @@ def _vivado(ctx: Context, board: Board) -> Outcome:
 
 
 def _deploy(ctx: Context, board: Board, ran: bool) -> str:
-    """The folder for the person with the board; '' for a file, which brings no labels."""
-    if not ctx.made("data"):
+    """The folder for the person with the board; '' for a file, which brings no test split."""
+    if ctx.options.file is not None:
         return ""
     import numpy as np
 
