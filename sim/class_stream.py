@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ends of `tables_axis` in cocotb: frames of bytes in, classes out."""
+"""Both ends of `tables_axis` in cocotb: frames of bytes in, classes out; and the tests that both
+forms of the core within pass."""
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import cocotb
 from bench import power_up
 from cocotb.triggers import FallingEdge, with_timeout
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+
+from hwflow.emit.tables import Options, emit
+from hwflow.ir import Graph
+from hwflow.sim.runner import sim_dir
 
 
 class ClassStream:
@@ -102,6 +108,58 @@ async def start(dut) -> ClassStream:  # noqa: ANN001
     stream = ClassStream(dut)
     await power_up(dut, ["rst"])
     return stream
+
+
+Wanted = Callable[[int, int], tuple[list[bytes], list[int]]]
+
+
+def scenarios(
+    wanted: Wanted, frames: int, stops: Sequence[int], rest: int, step: int
+) -> tuple[object, object, object]:
+    """The tests that every form of the core passes: stalls, frames of wrong lengths, resets.
+
+    wanted: so many frames and their classes, from a seed. frames: that are stalled. stops: of 100
+    cycles without a class taken, beside gaps in the input of 50, 0, 0 and 30.
+    """
+
+    @cocotb.test()
+    async def random_stalls(dut):  # noqa: ANN001, ANN202
+        """Gaps before beats, back-pressure, and both."""
+        stream = await start(dut)
+        for seed, (gaps, stop) in enumerate(zip((50, 0, 0, 30), stops, strict=True)):
+            await stream.stalled(*wanted(frames, 10 + seed), seed, gaps, stop)
+
+    @cocotb.test()
+    async def wrong_lengths(dut):  # noqa: ANN001, ANN202
+        """Frames that are too short or too long vanish; each raises the flag once."""
+        stream = await start(dut)
+        await stream.wrong_lengths(*wanted(40, 5), rest=rest)
+
+    @cocotb.test()
+    async def reset_in_a_frame(dut):  # noqa: ANN001, ANN202
+        """What was under way is gone, the next frame is right."""
+        stream = await start(dut)
+        await stream.resets(*wanted(12, 7), step=step)
+
+    return random_stalls, wrong_lengths, reset_in_a_frame
+
+
+def emitted(folder: Path, graph: Graph, target: str, *around: str) -> list[Path]:
+    """Sources of a core for a chip, written to a folder, and of `tables_axis` around it."""
+    for name, text in emit(graph, Options(target=target)).files.items():
+        (folder / name).write_text(text)
+    package = folder / "tables_pkg.sv"
+    models = sim_dir() / "models" / f"cells_{target}.sv"
+    return [
+        package, *sorted(p for p in folder.glob("*.sv") if p != package),
+        *([models] if models.is_file() else []),
+        *map(Path, ("lib/fifo.sv", *around, "tables/tables_axis.sv")),
+    ]  # fmt: skip
+
+
+def all_differ(wanted: Wanted) -> bool:
+    """Whether no frame comes twice: a bench that answers one constant cannot pass."""
+    return len(set(wanted(40, 5)[0])) == 40
 
 
 def _rate(rng: random.Random, percent: int) -> Iterator[bool]:

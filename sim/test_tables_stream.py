@@ -6,20 +6,20 @@ import os
 from pathlib import Path
 
 import cocotb
-import numpy as np
 import pytest
-from class_stream import start
+from class_stream import all_differ, emitted, scenarios, start
 from cocotb.triggers import FallingEdge
 
-from hwflow.emit.tables import Options, emit
+from hwflow.emit.tables import emit
 from hwflow.emit.tables.stream import MODULES
 from hwflow.emit.tables.write import TARGETS
 from hwflow.ir import Graph, IntType
-from hwflow.sim.runner import build_and_test, lint, sim_dir
+from hwflow.sim.runner import build_and_test, lint
 from hwflow.sim.tables import reference
 from tests.table_convs import Conv, Pool, blobs, conv_network
 from tests.table_graphs import Layer
 
+AROUND = (*MODULES, "tables/tables_stream.sv")
 CHANNELS, EARLY = "HWFLOW_TEST_CHANNELS", "HWFLOW_TEST_EARLY"
 
 
@@ -60,12 +60,9 @@ async def full_speed(dut):  # noqa: ANN001, ANN201
     assert await stream.receive(1) == classes[59:]  # sooner: nothing follows it
 
 
-@cocotb.test()
-async def random_stalls(dut):  # noqa: ANN001, ANN201
-    """Gaps before beats, back-pressure, and both."""
-    stream = await start(dut)
-    for seed, (gaps, stops) in enumerate([(50, 0), (0, 50), (0, 99), (30, 98)]):
-        await stream.stalled(*wanted(40, 10 + seed), seed, gaps, stops)
+random_stalls, wrong_lengths, reset_in_a_frame = scenarios(
+    wanted, 40, (0, 50, 99, 98), rest=200, step=7
+)
 
 
 @cocotb.test()
@@ -81,20 +78,6 @@ async def alone(dut):  # noqa: ANN001, ANN201
         assert stream.sink.empty()
 
 
-@cocotb.test()
-async def wrong_lengths(dut):  # noqa: ANN001, ANN201
-    """Frames that are too short or too long vanish; each raises the flag once."""
-    stream = await start(dut)
-    await stream.wrong_lengths(*wanted(40, 5), rest=200)
-
-
-@cocotb.test()
-async def reset_in_a_frame(dut):  # noqa: ANN001, ANN201
-    """What was under way is gone, the next frame is right."""
-    stream = await start(dut)
-    await stream.resets(*wanted(12, 7), step=7)
-
-
 @pytest.mark.parametrize(
     ("lanes", "channels", "early"), [(1, 1, False), (4, 1, False), (5, 3, False), (4, 1, True)]
 )
@@ -104,7 +87,7 @@ def test_tables_stream(
     monkeypatch.setenv(CHANNELS, str(channels))
     monkeypatch.setenv(EARLY, "1" if early else "")
     build_and_test(
-        "tables_axis", _sources(tmp_path, "xilinx", channels, early), Path(__file__),
+        "tables_axis", emitted(tmp_path, graph(channels, early), "xilinx", *AROUND), Path(__file__),
         {"BYTES": lanes}, run_dir=tmp_path / "run",
     )
 
@@ -115,23 +98,7 @@ def test_a_class_before_its_frame_ends() -> None:
 
 
 def test_expectations_differ_between_frames() -> None:
-    """A bench that answers one constant cannot pass."""
-    assert len({np.frombuffer(f, np.uint8).tobytes() for f in wanted(40, 5)[0]}) == 40
-
-
-def _sources(folder: Path, target: str, channels: int, early: bool = False) -> list[Path]:
-    """The emitted core and what is around it."""
-    design = emit(graph(channels, early), Options(target=target))
-    for name, text in design.files.items():
-        (folder / name).write_text(text)
-    package = folder / "tables_pkg.sv"
-    models = sim_dir() / "models" / f"cells_{target}.sv"
-    return [
-        package, *sorted(p for p in folder.glob("*.sv") if p != package),
-        *([models] if models.is_file() else []),
-        Path("lib/fifo.sv"), *map(Path, MODULES), Path("tables/tables_stream.sv"),
-        Path("tables/tables_axis.sv"),
-    ]  # fmt: skip
+    assert all_differ(wanted)
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
@@ -140,7 +107,7 @@ def test_lint(target: str, tmp_path: Path) -> None:
     for channels in (1, 2):
         folder = tmp_path / str(channels)
         folder.mkdir()
-        lint("tables_axis", _sources(folder, target, channels), {"BYTES": 4})
+        lint("tables_axis", emitted(folder, graph(channels), target, *AROUND), {"BYTES": 4})
 
 
 @pytest.mark.parametrize(

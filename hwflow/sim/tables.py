@@ -2,8 +2,9 @@
 """Networks of tables in simulation: every image through the emitted core, one a clock.
 
 The bench of a core is `sim/models/tables_bench.sv` (one that streams gets one position a clock),
-that of the AXI-Stream around it `tables_axis_bench.sv`; what the cells of a chip compute is in
-`cells_<target>.sv`. The same bench runs the netlist that Yosys maps.
+that of the AXI-Stream around it `tables_axis_bench.sv`, what both share is in `tables_source.sv`;
+what the cells of a chip compute is in `cells_<target>.sv`. The same bench runs the netlist that
+Yosys maps.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def build_core(
         models += [hdl_dir() / name for name in around]
     return build(
         bench,
-        [*(folder / name for name in sources), *models, sim_dir() / "models" / f"{bench}.sv"],
+        [*(folder / name for name in sources), *models,
+         *(sim_dir() / "models" / f"{name}.sv" for name in ("tables_source", bench))],
         params,
         build_args=["--x-assign", "fast", "--x-initial", "fast", "--no-assert", *_QUIET],
         optimise="-O1", cache=cache,

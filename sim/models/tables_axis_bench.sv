@@ -2,9 +2,9 @@
 // All images of a file through `tables_axis`, gaps before beats and back-pressure behind it, for
 // hwflow.sim.tables.
 //
-// Plusargs: +images= (binary; an image is its bytes from the last to the first), +count=, +output= (one
-// line an image: class), +stall= (0..255: chance in 256 that the next beat is not offered in a clock,
-// and the same again that no class is taken), +seed=.
+// Plusargs are those of tables_source: an image is its bytes from the last to the first; the output is
+// one line an image: class; stalls are that no class is taken in a clock, and that the next beat is not
+// offered.
 // `finished` rises when the last line is written; `clocks` is how many it took from the first image.
 `default_nettype none
 
@@ -20,22 +20,10 @@ module tables_axis_bench #(
   localparam int unsigned PIXELS = tables_pkg::PIXELS;
   localparam int unsigned BEATS = (PIXELS + BYTES - 1) / BYTES;
 
-  logic [8*PIXELS-1:0] images[MOST];
-  string images_file, output_file;
-  int count, stall, seed, images_fd, output_fd, got;
-  initial begin
-    if (!$value$plusargs("images=%s", images_file) || !$value$plusargs("output=%s", output_file)
-        || !$value$plusargs("count=%d", count) || !$value$plusargs("stall=%d", stall)
-        || !$value$plusargs("seed=%d", seed))
-      $fatal(1, "tables_axis_bench: a plusarg is missing");
-    images_fd = $fopen(images_file, "rb");
-    got = $fread(images, images_fd);
-    if (got != count * PIXELS) $fatal(1, "tables_axis_bench: %0d bytes of images", got);
-    $fclose(images_fd);
-    output_fd = $fopen(output_file, "w");
-  end
-
-  logic [63:0] random_q;
+  int count, output_fd;
+  logic stall_take;
+  logic stall_offer;
+  logic [8*PIXELS-1:0] pixels;
   logic [31:0] sent_q;
   logic [31:0] beat_q;
   logic [31:0] seen_q;
@@ -51,11 +39,11 @@ module tables_axis_bench #(
   logic taken;
 
   if (BEATS * BYTES > PIXELS) begin : g_rubbish
-    assign image = {{(BEATS * BYTES - PIXELS) {8'hA5}}, images[14'(sent_q)]};
+    assign image = {{(BEATS * BYTES - PIXELS) {8'hA5}}, pixels};
   end else begin : g_whole
-    assign image = images[14'(sent_q)];
+    assign image = pixels;
   end
-  assign m_ready = 32'(random_q[7:0]) >= stall;
+  assign m_ready = !stall_take;
   assign last_beat = beat_q == BEATS - 1;
   assign taken = s_valid_q && s_ready;
 
@@ -75,11 +63,19 @@ module tables_axis_bench #(
       .frame_error(frame_error)
   );
 
-  always_ff @(posedge clk) begin
-    if (rst) random_q <= 64'h9e3779b97f4a7c15 ^ {32'd0, seed};
-    else random_q <= {random_q[62:0], 1'b0} ^ (random_q[63] ? 64'h1b : 64'd0)
-                     ^ {random_q[6:0], 57'd0};
-  end
+  tables_source #(
+      .MOST(MOST),
+      .IMAGE_W(8 * PIXELS)
+  ) u_source (
+      .clk(clk),
+      .rst(rst),
+      .index(sent_q),
+      .image(pixels),
+      .stall_a(stall_take),
+      .stall_b(stall_offer),
+      .count(count),
+      .output_fd(output_fd)
+  );
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -97,7 +93,7 @@ module tables_axis_bench #(
         if (last_beat) sent_q <= sent_q + 1;
       end
       if (!s_valid_q || s_ready) begin
-        s_valid_q <= (sent_q + 32'(taken && last_beat) < count) && (32'(random_q[47:40]) >= stall);
+        s_valid_q <= (sent_q + 32'(taken && last_beat) < count) && !stall_offer;
       end
       if (m_valid && m_ready) begin
         if (!m_last) $fatal(1, "tables_axis_bench: a class without tlast");

@@ -2,11 +2,10 @@
 // All images of a file through `tables_core`, one a clock, or through `tables_stream_core`, one
 // position a clock, for hwflow.sim.tables.
 //
-// Plusargs: +images= (binary; an image is its elements from the last to the first, each in as many
-// bits as it has, high bits first, filled up to whole bytes at the front; elements of a position side
-// by side), +count=, +output= (one line an image: class, scores as one hexadecimal number), +stall=
-// (0..255: chance in 256 that the core does not move in a clock, and the same again that no position
-// is offered), +seed=.
+// Plusargs are those of tables_source: an image is its elements from the last to the first, each in as
+// many bits as it has, elements of a position side by side; the output is one line an image: class,
+// scores as one hexadecimal number; stalls are that the core does not move in a clock, and that no
+// position is offered.
 // `finished` rises when the last line is written; `clocks` is how many it took from the first image.
 `default_nettype none
 
@@ -21,26 +20,12 @@ module tables_bench #(
   localparam int unsigned BITS = tables_pkg::PIXELS * tables_pkg::PIXEL_W;
   localparam int unsigned POSITION_W = tables_pkg::CHANNELS * tables_pkg::PIXEL_W;
   localparam int unsigned POSITIONS = tables_pkg::PIXELS / tables_pkg::CHANNELS;
-  localparam int unsigned ROW_W = (BITS + 7) / 8 * 8;
   localparam int unsigned SCORES_W = tables_pkg::CLASSES * tables_pkg::SCORE_W;
   localparam int unsigned LAG = tables_pkg::SCORE_LAG;
 
-  logic [ROW_W-1:0] images[MOST];
-  string images_file, output_file;
-  int count, stall, seed, images_fd, output_fd, got;
-  initial begin
-    if (!$value$plusargs("images=%s", images_file) || !$value$plusargs("output=%s", output_file)
-        || !$value$plusargs("count=%d", count) || !$value$plusargs("stall=%d", stall)
-        || !$value$plusargs("seed=%d", seed))
-      $fatal(1, "tables_bench: a plusarg is missing");
-    images_fd = $fopen(images_file, "rb");
-    got = $fread(images, images_fd);
-    if (got != count * (ROW_W / 8)) $fatal(1, "tables_bench: %0d bytes of images", got);
-    $fclose(images_fd);
-    output_fd = $fopen(output_file, "w");
-  end
-
-  logic [63:0] random_q;
+  int count, output_fd;
+  logic stall_move;
+  logic stall_offer;
   logic en;
   logic offer;
   logic [31:0] sent_q;
@@ -52,16 +37,23 @@ module tables_bench #(
   logic [SCORES_W-1:0] out_scores;
   logic [LAG:0][SCORES_W-1:0] scores_q;  // as late as the class
 
-  assign en = 32'(random_q[7:0]) >= stall;
-  assign offer = (sent_q < count) && (32'(random_q[47:40]) >= stall);
-  assign image = images[14'(sent_q)][BITS-1:0];
+  assign en = !stall_move;
+  assign offer = (sent_q < count) && !stall_offer;
   assign scores_q[0] = out_scores;
 
-  always_ff @(posedge clk) begin
-    if (rst) random_q <= 64'h9e3779b97f4a7c15 ^ {32'd0, seed};
-    else random_q <= {random_q[62:0], 1'b0} ^ (random_q[63] ? 64'h1b : 64'd0)
-                     ^ {random_q[6:0], 57'd0};
-  end
+  tables_source #(
+      .MOST(MOST),
+      .IMAGE_W(BITS)
+  ) u_source (
+      .clk(clk),
+      .rst(rst),
+      .index(sent_q),
+      .image(image),
+      .stall_a(stall_move),
+      .stall_b(stall_offer),
+      .count(count),
+      .output_fd(output_fd)
+  );
 
   for (genvar i = 0; i < LAG; i++) begin : g_lag
     always_ff @(posedge clk) begin
