@@ -15,6 +15,7 @@ from hwflow.errors import ConfigError, DataError
 from hwflow.models import dtnn
 from hwflow.models.dtnn import DtnnConfig
 from hwflow.train_tables import RESUME, Progress, TableTraining, train
+from hwflow.training_tables import gradient
 
 SMALL = (1, 8, 8)
 
@@ -99,6 +100,32 @@ def test_thresholds_move_to_where_they_tell(tmp_path: Path) -> None:
     assert accuracy[False] < 0.8 and accuracy[True] > 0.93
     assert abs(int(found.net.thresholds[0, 0]) - 70) < 16
     assert found.estimate > dtnn.cost(cfg)  # comparisons are no wires any more
+
+
+@pytest.mark.parametrize("encoder", ["thermometer", "linear"])
+def test_learned_thresholds_are_the_simplest_for_the_samples(
+    digits: tuple[np.ndarray, np.ndarray], tmp_path: Path, encoder: str
+) -> None:
+    """Pixels of the digits are 255 and multiples of 16: what is learned between two of these is the
+    upper one."""
+    images, labels = digits
+    assert ((images % 16 == 0) | (images == 255)).all()
+    cfg = DtnnConfig("x", (30,), SMALL, levels=3, encoder=encoder)
+    options = TableTraining(epochs=3, batch=64, rate=0.02, threads=1, method="gradient",
+                            learn_thresholds=True)  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradient, "simplest", lambda thresholds, *_: thresholds)
+        raw = train(cfg, images, labels, tmp_path / "raw", tmp_path, options).net
+    net = train(cfg, images, labels, tmp_path / "run", tmp_path, options).net
+    assert (raw.thresholds % 16).any()
+    assert np.array_equal(dtnn.encode(net, images), dtnn.encode(raw, images))
+    luts = [dtnn.encoder_luts(one.thresholds, one.linear).sum() for one in (net, raw)]
+    assert luts[0] < luts[1]
+    if encoder == "thermometer":
+        pixels = images.reshape(640, 64)
+        low, high = pixels.min(0)[:, None], np.minimum(240, pixels.max(0))[:, None]
+        inside = (net.thresholds > low) & (net.thresholds <= high)
+        assert inside.any() and not (net.thresholds[inside] % 16).any()
 
 
 def test_thresholds_are_learned_by_gradient_alone(

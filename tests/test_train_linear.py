@@ -84,7 +84,11 @@ def test_the_range_is_that_of_the_samples() -> None:
     rows[0] = 255  # too rare to stretch the range of a column
     cfg = DtnnConfig("x", (20,), (2, 1, 1), levels=3, encoder="linear")
     found = encoder_of(cfg, rows[:, :, None, None])
-    assert np.array_equal(found.thresholds, [[46, 61, 76], [101, 102, 103]])  # 61 and 4 wide
+    # 61 and 4 wide
+    assert np.array_equal(found.thresholds, [[46, 61, 76], [101, 102, 103]])
+    few = np.array([0, 17, 34, 51] * 20, np.uint8).reshape(-1, 1, 1, 1)
+    low = encoder_of(dataclasses.replace(cfg, shape=(1, 1, 1)), few)
+    assert np.array_equal(low.thresholds, [[16, 32, 48]])  # 13, 26, 39 part these four alike
     images = np.full((10, 1, 2, 2), 8, np.uint8)
     images[0, 0, 1, 1], images[1, 0, 0, 0] = 167, 40
     one = encoder_of(dataclasses.replace(cfg, shape=(1, 2, 2)), images)

@@ -6,6 +6,7 @@ Wires are learned by prune and regrow (torch_wiring.py).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ from hwflow.models.tables import (
 )
 from hwflow.training_tables import descent, wiring
 from hwflow.training_tables.copies import Copies
-from hwflow.training_tables.encoders import Encoder
+from hwflow.training_tables.encoders import Encoder, simplest
 from hwflow.training_tables.kernels import load as load_kernels
 from hwflow.training_tables.options import TableTraining
 from hwflow.training_tables.run import (
@@ -107,9 +108,16 @@ def train(
     cache: Path, options: TableTraining, progress: ProgressCallback | None,
     device: torch.device = CPU,
 ) -> Tables:  # fmt: skip
-    """Train options.epochs epochs and enumerate the nodes; goes on with what is left in `out`."""
+    """Train options.epochs epochs and enumerate the nodes; goes on with what is left in `out`.
+
+    Thresholds that were learned become the simplest that part the samples alike.
+    """
     model = train_network(cfg, images, labels, encoder, cache, options, progress, out, device)
-    return enumerate_tables(model, cfg)
+    net = enumerate_tables(model, cfg)
+    thresholds = encoder.thresholds
+    if options.learn_thresholds:
+        thresholds = simplest(net.thresholds, images, net.linear)
+    return dataclasses.replace(net, thresholds=thresholds)
 
 
 def train_network(
