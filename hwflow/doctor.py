@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwflow import build, resources
+from hwflow import fingerprint, resources
 from hwflow.errors import HwflowError
 from hwflow.plan import Command, Plan, execute
 
@@ -82,7 +82,7 @@ def _package(name: str, used_by: str, without: str) -> Finding:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, "missing", "pip install hwflow again", used_by, without, True)
-    wanted = build.pins().get(name)
+    wanted = fingerprint.pins().get(name)
     if wanted is not None and version.split("+")[0] != wanted:
         return Finding(name, "wrong", f"{version}, needs {wanted}", used_by, without, True)
     return Finding(name, "ok", version, used_by, without, True)

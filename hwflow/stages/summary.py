@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import hwflow
-from hwflow.build import Context, Outcome, Record, source_files
+from hwflow.build import Context, Outcome, Record
+from hwflow.fingerprint import source_files
 from hwflow.plan import write_atomic
 from hwflow.report import schema
 from hwflow.stages import accuracy, unseen

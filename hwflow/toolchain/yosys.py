@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +11,7 @@ import hwflow
 from hwflow import resources
 from hwflow.boards import Board
 from hwflow.errors import ConfigError, ResourceError, ToolError
-from hwflow.plan import PYTHON, Command, Plan
+from hwflow.plan import PYTHON, Command, Plan, sha256
 from hwflow.report.readers import yosys as reader
 from hwflow.report.readers.part import resources as resources_of
 from hwflow.report.schema import Resources, Used
@@ -86,13 +85,9 @@ def plan(
     clock = Command(
         (PYTHON, "-m", "hwflow.toolchain.timing", "netlist.json", top, "timing.json"),
         "timing.log", timeout_s=timeout_s,
-        version=f"hwflow {hwflow.__version__}, timing.py {_digest(Path(timing.__file__))}",
+        version=f"hwflow {hwflow.__version__}, timing.py {sha256(Path(timing.__file__))[:16]}",
     )
     return Plan(packed, (command, clock), ("stat.json", "stat.txt", "timing.json"), "yosys")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def count(stat: str, board: Board) -> Resources:
