@@ -91,7 +91,7 @@ def holes(points: Mapping[Point, int], module: str) -> list[Point]:
 
 def main(arguments: list[str]) -> int:
     """Print the table of all coverage.dat below a folder, or the holes of one module."""
-    from hwflow.sim.runner import engine_sources
+    from hwflow.sim.runner import hdl_dir
 
     if not 1 <= len(arguments) <= 2:
         sys.stderr.write("usage: python -m hwflow.sim.coverage FOLDER [MODULE]\n")
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
         return 0
     heads = ("module", "lines", "points", "toggles", "points")
     sys.stdout.write("{:20s} {:>8s} {:>7s} {:>8s} {:>7s}\n".format(*heads))
-    found = shares(points, (path.name for path in engine_sources()))
+    found = shares(points, (path.name for path in hdl_dir().rglob("*.sv")))
     for name, (lines, toggles) in found.items():
         sys.stdout.write(f"{name:20s} {lines} {lines.of:7d}  {toggles} {toggles.of:7d}\n")
     lines = Share(*(sum(n) for n in zip(*((a.hit, a.of) for a, _ in found.values()), strict=True)))
