@@ -177,8 +177,16 @@ def adopt(plan: Plan, directory: Path, results: Mapping[str, bytes]) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is there wholly or not at all, also after a crash."""
+    """Write a file so that it is there wholly or not at all, also after a crash.
+
+    A device, a pipe or a link is written to as it is: putting a file in its place would remove it.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(data)
+        return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as stream:

@@ -176,6 +176,34 @@ def test_write_atomic_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("name", [".", "/"])
+def test_write_atomic_refuses_folders_without_a_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(Path(name), b"{}")
+    assert caught.value.filename == name
+
+
+def test_write_atomic_leaves_pipes_and_links_in_place(tmp_path: Path) -> None:
+    """As root, a file would otherwise take the place of /dev/null or /dev/stdout."""
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_atomic(pipe, b"through")
+    reader.join(timeout=10)
+    assert read == [b"through"]
+    assert pipe.is_fifo()
+    for text in (b"new", b"newer"):
+        write_atomic(link, text)
+        assert link.is_symlink()
+        assert target.read_bytes() == text
+
+
 def test_a_folder_that_cannot_be_written_hides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
