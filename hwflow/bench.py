@@ -11,13 +11,15 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 from rich.text import Text
 
@@ -36,9 +38,10 @@ from hwflow.stages.options import BuildOptions, default_out, options
 from hwflow.stages.results import read_json
 from hwflow.stages.summary import git_commit
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 BEFORE = ("data", "train", "export", "lower", "rtl")  # stages of a build that a frame needs
 MOST = 3  # losses and waits that a record names
+LEAST_MB_S = 1.0  # of the DDR; the model counts in thousandths of a byte a cycle (sim/ddr.py)
 ARRAY = 0  # number of the array's queue
 START, OWN = "the first map", "its own next operation"
 END = "the end of the frame"
@@ -122,6 +125,17 @@ class BenchRecord:
     run: str
 
 
+@dataclass(frozen=True)
+class BenchFile:
+    """What a bench leaves. failed: configurations without a record, and why."""
+
+    schema: Literal[1]
+    hwflow_version: str
+    git: str | None
+    failed: dict[str, str]
+    records: tuple[BenchRecord, ...]
+
+
 Measured = tuple[BenchRecord | None, tuple[Record, ...]]  # no record when a stage failed
 
 
@@ -143,8 +157,10 @@ def rates(text: str, board: Board) -> tuple[float, ...]:
         found = [round(1000 * float(part), 3) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise ConfigError(f"--ddr {text!r}: give GB/s, as 0.5,1.05,2.1") from error
-    if any(not rate > 0 for rate in found):
-        raise ConfigError(f"--ddr {text!r}: a bandwidth must be more than 0 GB/s")
+    if not all(LEAST_MB_S <= rate < math.inf for rate in found):
+        raise ConfigError(
+            f"--ddr {text!r}: a bandwidth must be a number of GB/s, {LEAST_MB_S / 1000:g} or more"
+        )
     return tuple(dict.fromkeys((own, *found)))
 
 
@@ -346,13 +362,9 @@ def _photograph(chosen: BuildOptions, out: Path) -> str:
 
 def write(path: Path, records: Sequence[BenchRecord], failed: Mapping[str, str]) -> None:
     """Write the records, wholly or not at all; failed: configurations without one, and why."""
-    content = {
-        "schema": SCHEMA, "hwflow_version": hwflow.__version__,
-        "git": git_commit(Path(hwflow.__file__).resolve().parents[1]), "failed": dict(failed),
-        "records": [asdict(record) for record in records],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    commit = git_commit(Path(hwflow.__file__).resolve().parents[1])
+    content = BenchFile(SCHEMA, hwflow.__version__, commit, dict(failed), tuple(records))
+    write_atomic(path, (json.dumps(asdict(content), indent=1) + "\n").encode())
 
 
 def report(
@@ -467,38 +479,61 @@ def markdown(records: Sequence[BenchRecord]) -> str:
 def insert(path: Path, table: str, name: str) -> None:
     """Put tables between the two marks of that name in a Markdown file; ConfigError without them.
     """
+    before, after = around(path, name)
+    write_atomic(path, f"{before}\n{table}{after}".encode())
+
+
+def around(path: Path, name: str) -> tuple[str, str]:
+    """What a Markdown file has up to the first of the two marks of a table, and from the second on.
+
+    Raises ConfigError when it cannot be read or lacks one of them.
+    """
     first, last = f"<!-- hwflow bench {name} -->", f"<!-- end of {name} -->"
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--into {path}: cannot be read ({error})") from error
+    except OSError as error:
+        raise ConfigError(f"--into {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--into {path}: is not UTF-8 text") from error
     before, begin, rest = text.partition(first)
     _, end, after = rest.partition(last)
     if not begin or not end:
         raise ConfigError(f"--into {path}: has no lines {first} and {last}; add them where the "
                           "tables belong")
-    write_atomic(path, f"{before}{begin}\n{table}{end}{after}".encode())
+    return before + begin, end + after
 
 
-def read(path: Path) -> tuple[BenchRecord, ...]:
-    """The records of a file; ConfigError when it holds none."""
+def read(path: Path) -> BenchFile:
+    """A file of records; ConfigError names what is wrong with it."""
     try:
-        rows = json.loads(path.read_text())["records"]
-        return tuple(
-            BenchRecord(**{
-                **row,
-                "losses": tuple(Loss(**one) for one in row["losses"]),
-                "array_waits": tuple(Wait(**one) for one in row["array_waits"]),
-                "other_ddr": tuple(OtherDdr(**one) for one in row["other_ddr"]),
-            })
-            for row in rows
-        )
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: is not there; run `hwflow bench engine` first") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the file that `hwflow "
+                          "bench engine` left") from error
+    try:
+        return TypeAdapter(BenchFile).validate_json(data, strict=True)
+    except ValidationError as error:
         raise ConfigError(
-            f"{path}: is no file of this version's `hwflow bench engine` ({error}); run it again"
+            f"{path}: is no file of this version's `hwflow bench engine` "
+            f"({schema.problems(error)}); run it again"
         ) from error
+
+
+def chosen_of(path: Path, names: Sequence[str] | None) -> tuple[BenchRecord, ...]:
+    """The records of some configurations, or of all that a file has; ConfigError without one."""
+    content = read(path)
+    there = {one.config: one for one in content.records}
+    wanted = tuple(there) if names is None else names
+    lacks = [f"{name} (failed: {content.failed[name]})" if name in content.failed else name
+             for name in wanted if name not in there]  # fmt: skip
+    if lacks or not wanted:
+        raise ConfigError(
+            f"{path}: has no frame of {', '.join(lacks) or 'any configuration'}, only of "
+            f"{', '.join(there) or 'none'}; run `hwflow bench engine` without --show"
+        )
+    return tuple(there[name] for name in wanted)
 
 
 def page(

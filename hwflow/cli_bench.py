@@ -24,8 +24,8 @@ BENCH_FILE = Path("build/bench-engine.json")
 
 def bench_engine(
     configs: Annotated[
-        str, typer.Option("--configs", help="Configurations, separated by commas.")
-    ] = "a,b,c,d,e,f,g",
+        str | None, typer.Option("--configs", help="Configurations, as a,b,c. Default: all.")
+    ] = None,
     board: Board = "pynq-z2",
     ddr: Annotated[
         str, typer.Option("--ddr", help="More DDR bandwidths, GB/s, as 0.5,1.05,2.1.")
@@ -49,18 +49,23 @@ def bench_engine(
 ) -> None:
     """A whole frame of each configuration in the RTL simulation, exact; cycles, losses, DDR."""
     from hwflow import bench
+    from hwflow.models import shapes
 
-    chosen, chip = bench.configs(configs), bench.board_of(board)
-    speeds = bench.rates(ddr, chip)
+    names = None if configs is None else bench.configs(configs)
+    speeds = bench.rates(ddr, bench.board_of(board))
+    if into is not None:
+        bench.around(into, "engine")  # what is wrong with it is said before the frames run
     console = Console()
     error = Console(stderr=True, highlight=False)
+    found: Sequence[BenchRecord]
     failed: dict[str, str] = {}
     if show:
-        found = [one for one in bench.read(file) if one.config in chosen]
+        found = bench.chosen_of(file, names)
     else:
         with resumable():
             progress = error if markdown else console
-            found, failed = _bench(chosen, board, speeds, html, jobs, progress)
+            found, failed = _bench(names or tuple(shapes.CODENET), board, speeds, html, jobs,
+                                   progress)  # fmt: skip
         bench.write(file, found, failed)
     if markdown and found:
         typer.echo(bench.markdown(found), nl=False)
@@ -79,8 +84,8 @@ def bench_engine(
 
 def bench_estimates(
     configs: Annotated[
-        str, typer.Option("--configs", help="Configurations, separated by commas.")
-    ] = "a,b,c,d,e,f,g",
+        str | None, typer.Option("--configs", help="Configurations, as a,b,c. Default: all.")
+    ] = None,
     board: Board = "pynq-z2",
     into: Annotated[
         Path | None, typer.Option("--into", help="Put the table into this Markdown file, too.")
@@ -90,15 +95,18 @@ def bench_estimates(
     from hwflow import bench
     from hwflow import boards as known
     from hwflow import estimate as estimates
+    from hwflow.models import shapes
 
-    chip, found = known.load(board), []
-    for config in bench.configs(configs):
+    chip, found, name = known.load(board), [], f"estimates {board}"
+    if into is not None:
+        bench.around(into, name)
+    for config in tuple(shapes.CODENET) if configs is None else bench.configs(configs):
         graph, title, letter = estimates.source("codenet", config)
         found.append(estimates.estimate(graph, chip, title, letter))
     table = estimates.markdown(found)
     typer.echo(table, nl=False)
     if into is not None:
-        bench.insert(into, table, f"estimates {board}")
+        bench.insert(into, table, name)
 
 
 def _line(text: str) -> None:

@@ -23,7 +23,7 @@ from hwflow import ingest, passes
 from hwflow.boards import Board, OtherDesign
 from hwflow.emit import isa
 from hwflow.emit.engine import DW_MACS, EngineParams, compile_graph
-from hwflow.errors import ConfigError, DataError
+from hwflow.errors import ConfigError
 from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.models import shapes
 from hwflow.ops import OPS
@@ -175,7 +175,7 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
         KIND, model, config, board.name, board.engine_size.columns, board.engine_size.pixels,
         board.clock.mhz, images, cycles, round(fps, 3), ideal, round(ideal / cycles, 4), lanes,
         macs, traffic, int(ddr_cycles), params.act_words, program.peak_words, None,
-        "no bench of this engine was found; `hwflow bench engine` measures it",
+        "not compared with a simulation",
         paper, round(fps / paper, 2) if paper else None, sizes(board, params),
         tuple(board.others), tuple(schema.Layer(**row) for row in rows),
     )  # fmt: skip
@@ -205,31 +205,30 @@ def with_error(found: Estimate, bench: Path) -> Estimate:
 
     Of a run directory: its own simulation. Of CoDeNet: the bench's, of the same configuration or
     the worst of those it has. Of any other network nothing is known before it is simulated. Raises
-    DataError when the file is no bench record.
+    ConfigError when the file is no bench record.
     """
+    from hwflow import bench as benches  # which imports this module
+
     if found.config is None:
         return _with_run(found, Path(found.model))
-    if not bench.is_file():
-        return found
-    try:
-        records = json.loads(bench.read_text())["records"]
-        errors = {
-            r["config"]: (r["model_error_percent"], r["worst_layer_error_percent"],
-                          r["worst_layer"], r["board"])
-            for r in records
-        }
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{bench}: is no file of `hwflow bench engine`: {error!r}") from error
+    if not bench.exists():
+        return replace(found, model_error_reason=(
+            f"{bench} is not there; `hwflow bench engine` measures it"
+        ))  # fmt: skip
+    errors = {one.config: one for one in benches.read(bench).records}
     if not errors:
-        return found
-    key = found.config if found.config in errors else max(errors, key=lambda c: abs(errors[c][0]))
-    frame, percent, layer, board = errors[key]
-    where = f"configuration {key} on {board}"
+        return replace(found, model_error_reason=f"{bench} holds no frame")
+    key = found.config
+    if key not in errors:
+        key = max(errors, key=lambda config: abs(errors[config].model_error_percent))
+    one = errors[key]
+    where = f"configuration {key} on {one.board}"
     if key != found.config:
         where = f"{where}, the worst of {', '.join(errors)}"
-    return replace(
-        found, model_error=ModelError(where, frame, percent, layer), model_error_reason=None
+    error = ModelError(
+        where, one.model_error_percent, one.worst_layer_error_percent, one.worst_layer
     )
+    return replace(found, model_error=error, model_error_reason=None)
 
 
 def _with_run(found: Estimate, run: Path) -> Estimate:

@@ -111,17 +111,52 @@ def test_records_survive_their_file(run: Path) -> None:
     one = bench.record(chosen, (OWN, 500.0), run)
     path = run.parent / "bench.json"
     bench.write(path, [one], {"d": "stage rtl: too large"})
-    assert bench.read(path) == (one,)
+    assert bench.read(path).records == (one,)
     content = json.loads(path.read_text())
     assert content["failed"] == {"d": "stage rtl: too large"}
     keys = {"cycles_per_frame", "fps", "ideal_cycles", "utilisation", "ddr_bytes", "mismatches",
             "paper_fps", "ratio", "model_cycles", "losses"}
     assert keys <= set(content["records"][0])
-    path.write_text(path.read_text().replace('"ratio"', '"rate"'))
-    with pytest.raises(ConfigError, match="run it again"):
-        bench.read(path)
     with pytest.raises(ConfigError, match="run `hwflow bench engine` first"):
         bench.read(run / "none.json")
+
+
+def test_damaged_files_are_named(run: Path) -> None:
+    """Whatever the file holds, one sentence names it, the wrong key and the way out."""
+    one = bench.record(options("codenet", "pynq-z2", "b"), (OWN, 500.0), run)
+    path = run.parent / "bench.json"
+    bench.write(path, [one], {"d": "stage rtl: too large"})
+    good = path.read_text()
+    for text, said in (
+        (good[: len(good) // 2], "file: Invalid JSON"),
+        (good.replace('"ratio"', '"rate"'), "records.0.ratio: Field required"),
+        (good.replace('"schema": 1', '"schema": 2'), "schema: Input should be 1"),
+        (good.replace('"fps": 150000.0', '"fps": null'), "records.0.fps: Input should be"),
+        (good.replace('"model_error_percent": -5.0', '"model_error_percent": "-5"'),
+         "records.0.model_error_percent"),
+        ("[" * 100_000, "recursion limit"), ("[]", "file: Input should be"), ("", "Invalid JSON"),
+        ("\0", "Invalid JSON"),
+    ):  # fmt: skip
+        assert text != good
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="run it again") as caught:
+            bench.read(path)
+        assert str(path) in str(caught.value) and said in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        bench.read(run)
+
+
+def test_what_a_file_lacks_is_said(run: Path) -> None:
+    one = bench.record(options("codenet", "pynq-z2", "b"), (OWN, 500.0), run)
+    path = run.parent / "bench.json"
+    bench.write(path, [one], {"d": "stage rtl: too large"})
+    assert bench.chosen_of(path, None) == bench.chosen_of(path, ("b",)) == (one,)
+    lacks = r"no frame of a, d \(failed: stage rtl: too large\), only of b; run `hwflow bench"
+    with pytest.raises(ConfigError, match=lacks):
+        bench.chosen_of(path, ("a", "b", "d"))
+    bench.write(path, [], {"d": "stage rtl: too large"})
+    with pytest.raises(ConfigError, match="no frame of any configuration, only of none"):
+        bench.chosen_of(path, None)
 
 
 def test_tables(run: Path) -> None:
@@ -158,7 +193,7 @@ def test_wrong_configurations(text: str) -> None:
 def test_rates() -> None:
     assert bench.rates("", PYNQ) == (1050.0,)
     assert bench.rates("0.5, 1.05,2.1", PYNQ) == (1050.0, 500.0, 2100.0)
-    for text in ("fast", "0", "-1", "nan"):
+    for text in ("fast", "0", "-1", "nan", "inf", "1e400", "1e-4", "0.5;1"):
         with pytest.raises(ConfigError, match="--ddr"):
             bench.rates(text, PYNQ)
 
@@ -176,6 +211,8 @@ def test_command_line(run: Path) -> None:
         (("--configs", "z"), "give some of a, b"), (("--ddr", "fast"), "--ddr 'fast'"),
         (("--board", "ultra96"), "board ultra96 is for estimates only"),
         (("--show",), "run `hwflow bench engine` first"),
+        # before any frame runs
+        (("--into", "none.md"), "--into none.md: cannot be read (No such file or directory)"),
     ):
         refused = hwflow("bench", "engine", *words, cwd=cwd)
         assert refused.returncode == 1
@@ -200,6 +237,10 @@ def test_command_line(run: Path) -> None:
     refused = hwflow("bench", "engine", "--show", "--into", "page.md", cwd=cwd)
     assert refused.returncode == 1
     assert "has no lines <!-- hwflow bench engine -->" in refused.stderr
+    assert refused.stdout == ""
+    refused = hwflow("bench", "engine", "--show", "--configs", "b,c", cwd=cwd)
+    assert refused.returncode == 1
+    assert "has no frame of c, only of b" in refused.stderr
     # The estimate states what this bench measured of the model.
     estimate = json.loads(hwflow("estimate", "codenet", "--json", "-", cwd=cwd).stdout)
     assert estimate["model_error"]["frame_percent"] == -5.0

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hwflow import boards, estimate, ingest, passes, resources
+from hwflow import bench, boards, estimate, ingest, passes, resources
 from hwflow.emit.engine import Program, Step, compile_graph
-from hwflow.errors import ConfigError, DataError
+from hwflow.errors import ConfigError
 from hwflow.models import shapes
 from hwflow.report import schema
 from hwflow.stages.hardware import engine_params, ideal_cycles
@@ -241,16 +241,30 @@ def test_unknown_networks() -> None:
 
 
 def bench_file(path: Path, *rows: tuple[str, float]) -> Path:
-    keys = ("config", "model_error_percent", "worst_layer_error_percent", "worst_layer", "board")
-    records = [dict(zip(keys, (c, e, 4.5, "up0.ddw", "pynq-z2"), strict=True)) for c, e in rows]
-    path.write_text(json.dumps({"records": records}))
+    """A file of the bench with these errors of the model in percent; else nothing is in it."""
+    kinds = {"str": "", "int": 0, "float": 0.0, "float | None": None}
+    empty = {f.name: kinds.get(str(f.type), ()) for f in dataclasses.fields(bench.BenchRecord)}
+    records = [
+        bench.BenchRecord(**{
+            **empty, "config": config, "model_error_percent": error, "board": "pynq-z2",
+            "worst_layer": "up0.ddw", "worst_layer_error_percent": 4.5,
+        })
+        for config, error in rows
+    ]  # fmt: skip
+    bench.write(path, records, {})
     return path
 
 
 def test_the_model_s_measured_error_is_stated(b: estimate.Estimate, tmp_path: Path) -> None:
-    assert estimate.with_error(b, tmp_path / "none.json") == b
     assert b.model_error is None
-    assert "bench" in str(b.model_error_reason)
+    assert b.model_error_reason is not None
+    for path, said in (
+        (tmp_path / "none.json", "none.json is not there; `hwflow bench engine` measures it"),
+        (bench_file(tmp_path / "empty.json"), "empty.json holds no frame"),
+    ):
+        unknown = estimate.with_error(b, path)
+        assert unknown.model_error is None
+        assert said in str(unknown.model_error_reason)
     own = estimate.with_error(b, bench_file(tmp_path / "own.json", ("a", 3.0), ("b", -1.5)))
     assert own.model_error == estimate.ModelError(
         "configuration b on pynq-z2", -1.5, 4.5, "up0.ddw"
@@ -261,15 +275,17 @@ def test_the_model_s_measured_error_is_stated(b: estimate.Estimate, tmp_path: Pa
     assert other.model_error.frame_percent == -4.0
     assert "the worst of a, c" in other.model_error.measured_on
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(DataError, match="no file of `hwflow bench engine`"):
+    with pytest.raises(ConfigError, match="no file of this version's `hwflow bench engine`"):
         estimate.with_error(b, tmp_path / "bad.json")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        estimate.with_error(b, tmp_path)
 
 
 def test_the_error_is_that_of_this_network(b: estimate.Estimate, tmp_path: Path) -> None:
     """CoDeNet's says nothing about another network; the simulation in a run directory does."""
-    bench = bench_file(tmp_path / "bench.json", ("b", -1.5))
+    path = bench_file(tmp_path / "bench.json", ("b", -1.5))
     other = dataclasses.replace(b, config=None, model="net.onnx")
-    found = estimate.with_error(other, bench)
+    found = estimate.with_error(other, path)
     assert found.model_error is None
     assert "nothing of this network was simulated" in str(found.model_error_reason)
     run = tmp_path / "run"
@@ -280,15 +296,15 @@ def test_the_error_is_that_of_this_network(b: estimate.Estimate, tmp_path: Path)
     report["layers"] = [{**report["layers"][0], "name": name, "cycles": 4 * cycles}]
     write(run, report)
     mine = dataclasses.replace(other, model=str(run), board=report["board"])
-    assert estimate.with_error(mine, bench).model_error == estimate.ModelError(
+    assert estimate.with_error(mine, path).model_error == estimate.ModelError(
         f"{run} on {report['board']}", -50.0, -75.0, name
     )
-    elsewhere = estimate.with_error(dataclasses.replace(mine, board="ultra96"), bench)
+    elsewhere = estimate.with_error(dataclasses.replace(mine, board="ultra96"), path)
     assert f"was simulated for {report['board']}" in str(elsewhere.model_error_reason)
     report["performance"] = dict.fromkeys(report["performance"]) | {"reason": "stage sim"}
     report["layers"] = []
     write(run, report)
-    assert "stage sim" in str(estimate.with_error(mine, bench).model_error_reason)
+    assert "stage sim" in str(estimate.with_error(mine, path).model_error_reason)
 
 
 def hwflow(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:

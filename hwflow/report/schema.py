@@ -327,7 +327,11 @@ def read(path: Path) -> Report:
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]
-        )
-        raise ConfigError(f"{path}: is not a report of schema 1: {problems}") from error
+        raise ConfigError(f"{path}: is not a report of schema 1: {problems(error)}") from error
+
+
+def problems(error: ValidationError) -> str:
+    """The first five keys that are wrong in a file, and why, in a line."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5]
+    )
