@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from rich.console import Console
 
 from hwflow.emit.tables import Options, emit
 from hwflow.errors import ConfigError, ToolError, VerifyError
 from hwflow.ir import IntType
 from hwflow.plan import execute
+from hwflow.report import page, schema, terminal
 from hwflow.report.schema import Tree, TreeCells
 from hwflow.toolchain import tree
+from tests.reports import run
 from tests.table_graphs import Layer, network
 
 # One module a kind of cell, that a chip would use for it.
@@ -92,3 +97,44 @@ def test_nothing_is_taken_for_clean_unseen(tmp_path: Path) -> None:
         tree.measure(tmp_path, ["tables_layer3"])
     with pytest.raises(ConfigError, match="'xcup'; families: xc7, ecp5"):
         tree.plan({}, "xcup")
+
+
+def shown(report: schema.Report) -> tuple[str, str]:
+    """The table of a terminal, and the page."""
+    console = Console(width=160, file=io.StringIO())
+    console.print(terminal.numbers(report))
+    return console.file.getvalue(), page.render(report, {})  # type: ignore[attr-defined]
+
+
+def test_every_report_of_tables_says_it(tmp_path: Path) -> None:
+    found = Tree(kind="post-synthesis estimate", tool="Yosys 9.9", modules=["tables_layer1"], dsp=0,
+                 carry=0, memory=0, sums=TreeCells(dsp=0, carry=1234, memory=0))  # fmt: skip
+    body = {**run(), "tree": found.model_dump(mode="json")}
+    report = schema.Report.model_validate(body)
+    schema.write(report, tmp_path / "report.json")
+    assert schema.read(tmp_path / "report.json").tree == found
+    table, html = shown(report)
+    lines = table.splitlines()
+    own = next(line for line in lines if line.startswith("DSP, carry, memory of trees"))
+    assert "0, 0, 0" in own and "post-synthesis estimate" in own
+    apart = next(line for line in lines if line.startswith("the same of sums, apart"))
+    assert "0, 1,234, 0" in apart
+    assert "sums apart: 0, 1,234, 0" in html and "carry of sums" in html and "Yosys" in html
+
+
+def test_a_report_without_the_count_says_why() -> None:
+    report = schema.Report.model_validate({**run(), "tree": {"reason": "the stage did not run"}})
+    table, html = shown(report)
+    line = next(line for line in table.splitlines() if line.startswith("DSP, carry, memory"))
+    assert "not measured" in line and "the stage did not run" in line
+    assert "the stage did not run" in html
+    with pytest.raises(ValidationError, match="a null number needs a reason"):
+        Tree(kind="post-synthesis estimate", tool="Yosys 9.9", modules=[], dsp=0, carry=None,
+             memory=0)  # fmt: skip
+
+
+def test_networks_for_the_engine_have_no_such_line() -> None:
+    report = schema.Report.model_validate(run())
+    assert "tree" not in report.model_dump(mode="json", by_alias=True)
+    table, html = shown(report)
+    assert "of trees" not in table and "of the trees" not in html
