@@ -21,7 +21,7 @@ from hwflow.errors import ConfigError, DataError
 from hwflow.models import dtnn
 from hwflow.models.dtnn import DtnnConfig, Tables
 from hwflow.training_tables import sweeps
-from hwflow.training_tables.encoders import encoder_of
+from hwflow.training_tables.encoders import Encoder, encoder_of
 from hwflow.training_tables.loops import BLOCK
 from hwflow.training_tables.options import TableTraining, binary, plain, recipe
 from hwflow.training_tables.run import RESUME, Progress, ProgressCallback
@@ -110,7 +110,8 @@ def train(
     }
     dtnn.save_checkpoint(net, out / CHECKPOINT, meta)
     (out / RESUME).unlink(missing_ok=True)
-    estimate = dtnn.cost(cfg, net.thresholds)
+    made = Encoder(net.thresholds, net.linear)
+    estimate = dtnn.cost(cfg, made.thresholds if cfg.convs else _read(made, images[:kept]))
     return TrainResult(out / CHECKPOINT, net, train_accuracy, found, estimate, seconds)
 
 
@@ -118,12 +119,18 @@ def sized(luts: int, cfg: DtnnConfig, images: np.ndarray) -> DtnnConfig:
     """The largest network of one layer of binary tables for a budget, with the shape, classes and
     encoder of cfg: what `encoder_of` finds in the samples it is trained with, so that its
     comparators are known and not only bounded."""
-    made = encoder_of(cfg, images)
-    read = made.thresholds
-    if not made.linear:  # what parts no samples is not read
-        telling = made.telling(images).reshape(read.shape[::-1]).T
-        read = np.where(telling, read, dtnn.TOP_BIT)
+    read = _read(encoder_of(cfg, images), images)
     return dtnn.sized(luts, cfg.shape, cfg.classes, cfg.levels, cfg.precision, read, cfg.encoder)
+
+
+def _read(encoder: Encoder, images: np.ndarray) -> np.ndarray:
+    """Its thresholds, with a top bit, which costs nothing, for those that part no samples: these
+    are not read."""
+    if encoder.linear:
+        return encoder.thresholds
+    telling = encoder.telling(images).reshape(encoder.thresholds.shape[::-1]).T
+    found: np.ndarray = np.where(telling, encoder.thresholds, dtnn.TOP_BIT)
+    return found
 
 
 def _check_samples(cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray) -> None:

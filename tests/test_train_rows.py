@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwflow.data import samples
 from hwflow.errors import ConfigError
 from hwflow.models import dtnn
 from hwflow.models.dtnn import Conv, DtnnConfig, Window
@@ -66,7 +67,7 @@ def test_a_teacher_evens_out_the_elements_of_a_row() -> None:
     rows = np.stack([rng.integers(0, 256, 3000), rng.integers(100, 104, 3000)], 1).astype(np.uint8)
     labels = (rows[:, 1] >= 102).astype(np.int64)
     images = rows[:, :, None, None]
-    options = TableTraining(distil=1.0, teachers=2, teacher_epochs=4)
+    options = TableTraining(distil=1.0, teachers=2, teacher_epochs=4, threads=1)
     ask = teachers.teacher(images, labels, 2, options)
     found = ask(images)
     assert found.shape == (3000, 2) and np.allclose(found.sum(1), 1, atol=1e-5)
@@ -101,9 +102,17 @@ def test_rows_of_a_table_have_a_recipe_of_their_own(tmp_path: Path) -> None:
     rows += np.random.default_rng(0).integers(0, 50, rows.shape, dtype=np.uint8)
     labels = np.arange(640) // 320
     options = recipe(cfg, {"validation": 0.3, "teacher_epochs": 20, "sweeps": 3, "epochs": 2,
-                           "batch": 64})  # fmt: skip
+                           "batch": 64, "threads": 1})  # fmt: skip
     found = train(cfg, rows, labels, tmp_path / "run", tmp_path, options)
     assert found.validation_accuracy is not None and found.validation_accuracy > 0.95
+
+
+def test_what_training_says_of_its_size_keeps_the_budget(tmp_path: Path) -> None:
+    data = samples.load("digits", "train", tmp_path)
+    cfg = sized(400, DtnnConfig("x", (10,), SMALL, levels=3), data.images)
+    quick = TableTraining(sweeps=1, epochs=0, batch=64, threads=1)
+    found = train(cfg, data.images, data.labels, tmp_path / "run", tmp_path, quick)
+    assert 360 <= found.estimate <= 400
 
 
 def test_the_size_of_a_budget_follows_the_samples() -> None:
