@@ -4,8 +4,8 @@
 // and AXI4), one ID, so that data comes back in the order of the requests.
 //
 // Who asks next: the lanes stream (short, and its queue waits for nothing else), then the array
-// stream and LOAD in turn. Bursts are asked for back to back, also over the runs of a LOAD, one in 3
-// cycles for each of the three, one a cycle together.
+// stream and LOAD in turn. Bursts are asked for without waiting for data, also over the runs of a
+// LOAD: one in 3 cycles for each of the three, one in 2 cycles together.
 //
 // stream_start begins both streams, ld_req a LOAD (at most one at a time). Stream words leave as
 // a_valid or b_valid with stream_data, low half first from the bus, 1 cycle after their second beat.

@@ -9,7 +9,7 @@
 // out before the data of earlier bursts has gone, so that the memory sees what is to come and
 // turns its bus less often. st_done pulses once all responses are in (also for 0 words or runs).
 // stop lets nothing new begin; idle then says that the bus owes nothing; flush empties the buffer.
-// Interval: a beat a cycle, over bursts and runs.
+// Interval: a beat a cycle over bursts and runs, but 3 cycles for a burst of one word.
 `default_nettype none
 
 module dma_write #(

@@ -7,6 +7,9 @@
 //
 // Both queues run at the same time; the frame is done when both have reached END. An error in one of
 // them, or of the memory, stops both: error, error_code and error_tag stay until the next start.
+//
+// Words go in and out in the order of the streams and of each LOAD's and STORE's runs. Interval: a
+// frame; how long each operation takes is in docs/engine.md, "Cycles".
 `default_nettype none
 
 module engine #(
@@ -82,7 +85,7 @@ module engine #(
   logic error_lanes_q;
   assign busy = a_busy || b_busy;
   assign done = a_done && b_done;
-  // `failed` lasts until the sequencers see the registered abort, two cycles, and says the same in both
+  // `failed` lasts until the sequencers see the registered abort: two cycles, the same in both
   assign abort = a_failed || b_failed || (mem_error && busy);
   assign error_tag = error_lanes_q ? b_tag : a_tag;
   always_ff @(posedge clk) begin

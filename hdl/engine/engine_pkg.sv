@@ -28,8 +28,6 @@ package engine_pkg;
   localparam int unsigned LANE_WB_LAT = 12;
   localparam int unsigned REQUANT_LAT = 5;  // requant: acc -> q
   localparam int unsigned WB_LAT = REQUANT_LAT;  // writeback: valid -> wr_en
-  // A read presented this many cycles after w*_empty has risen (or later) sees the word
-  localparam int unsigned ACT_WR_LAT = 0;
 
   // act_mem: words that wait, of 32 on wa and 64 on wb, before hold_b rises two cycles later. Whoever
   // makes B's reads decides none from the cycle after that on; a read decided in cycle t must be in

@@ -2,10 +2,11 @@
 // CONV: reads a tile's header and then its weight words once for every group of 16 pixels, and sends
 // a window request and a weight word a cycle to the multiplier array.
 //
-// Loops, outermost first: tile, item of the walk (a group, or a pair of them), weight word. The words of a tile stay in the ring until the
-// last group has used them. The one rule of the array is kept here: after a `last` the next one waits
-// for as many cycles as the previous one had channels. A tile costs 12 cycles for its header and 4
-// until the ring has moved on; nothing else is lost but the waiting for the stream.
+// Loops, outermost first: tile, item of the walk (a group, or a pair of them), weight word. The words
+// of a tile stay in the ring until the last group has used them. The one rule of the array is kept
+// here: after a `last` the next one waits for as many cycles as the previous one had channels. A tile
+// costs 12 cycles for its header and 3 until the ring has moved on; nothing else is lost but the
+// waiting for the stream.
 //
 // Latency: a word asked of the ring in cycle t is on request / weights in t + RING_LAT + 1.
 `default_nettype none

@@ -46,7 +46,6 @@ package seq_pkg;
     logic        at_left;
     logic        at_right;
   } item_t;
-  localparam int unsigned ITEM_W = 13 + 1 + 13 + 17 + 1 + 1;
 
   // A read of one window: what `window` makes a fetch_t from
   typedef struct packed {
@@ -85,7 +84,6 @@ package seq_pkg;
     logic        at_left;
     logic        at_right;
   } entry_t;
-  localparam int unsigned ENTRY_W = 1 + 1 + 1 + 11 + 6 + 17 + 16 + 1 + 1;
 
   // What an entry of the row chain takes along to the chain's centre
   typedef struct packed {
@@ -109,7 +107,6 @@ package seq_pkg;
     logic       at_left;
     logic       at_right;
   } pick_t;
-  localparam int unsigned PICK_W = 1 + 2 + 1 + 1;
 
   // Constant while an operation runs, and until its last result is out
   typedef struct packed {

@@ -20,7 +20,7 @@ module sequencer #(
     input  wire logic               abort,  // an error, here or elsewhere
     output logic                    busy,
     output logic                    done,  // END has been reached
-    output logic                    failed,  // one pulse, with the code; the tag is good one later
+    output logic                    failed,  // until abort, with the code; the tag is good one later
     output logic [7:0]              error_code,
     output logic [11:0]             tag,  // of the operation that runs, or failed
     output logic                    running,  // from the unit's start until the operation is completed

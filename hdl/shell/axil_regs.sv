@@ -3,7 +3,7 @@
 //
 // One read and one write at a time, each with a response: OKAY, or SLVERR for an offset without a
 // register and for a write to a read-only one (which then changes nothing). Byte strobes are
-// honoured. A read answers 2 cycles after its address, a write 1 cycle after address and data.
+// honoured. A read answers 2 cycles after its address, a write 2 after the later of address and data.
 // start and soft_reset pulse for one cycle.
 `default_nettype none
 
