@@ -155,8 +155,8 @@ def _accuracy_of_file(ctx: Context) -> schema.Accuracy:
         names = schema.Accuracy.model_fields
         return schema.Accuracy(**{key: value for key, value in found.items() if key in names})
     if ctx.made("verify"):
-        return schema.Accuracy(reason="no labels: --inputs takes an npz with `labels`, the number "
-                                      "of the right class of each vector")
+        return schema.Accuracy(reason="a QONNX file is built without labels; --inputs takes an npz "
+                                      "with `labels`, the number of the right class of each vector")
     return schema.Accuracy(reason=why_not(ctx, "verify"))
 
 
