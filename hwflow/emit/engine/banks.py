@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hwflow.emit import isa
+from hwflow.emit.engine.encode import REACH
 from hwflow.emit.engine.operation import Operation
+from hwflow.emit.engine.program import TILE_CYCLES
 
 SAMPLE = 1500  # rows of the lanes that are played
-REACH = {"DW": 1, "POOL": 1, "DDW": 7}
 # Cycles from the decision on a row to its read at the RAMs, and from there to its result; from the
 # last weight word of a group to its first result; as in engine_pkg.sv, to a cycle or two
 READ_LATENCY, LANE_LATENCY, ARRAY_LATENCY = 3, 24, 34
 HOLD_ARRAY, HOLD_LANES = 20, 32  # words that wait before the lanes pause (engine_pkg::ACT_HOLD_*)
-TILE_GAP = 15
 
 Key = tuple[object, ...]
 Row = tuple[int, int]  # banks that are read (a bit each), bank of the result or -1
@@ -162,7 +162,7 @@ def _groups(op: Operation) -> Iterator[tuple[int, int, list[int], list[int]]]:
     now = 0
     for tile in range(f["tiles"]):
         dst = op.dst[tile * per_tile : (tile + 1) * per_tile]
-        now += TILE_GAP
+        now += TILE_CYCLES
         for g in range(0, f["groups"], 2 if pair else 1):
             reads = []
             for plane, tap_i, tap_j, half in columns:

@@ -27,9 +27,9 @@ class EngineParams:
 
     act_words: int = 30720  # activation memory, words of 16 bytes
     stream_words: int = 4096  # ring of the array's stream, words of 16 bytes
-    bytes_per_cycle: float = 7.0  # of the DDR, for the order of the operations
+    bytes_per_cycle: float = 7.0  # of the DDR, reads and writes together
     columns: int = isa.TILE_OC  # of the array; with another number only the counts are right
-    # The DDR as sim/models/ddr.sv has it, for the cycle model alone
+    # The rest of the DDR as sim/models/ddr.sv has it, for the cycle model alone
     latency_cycles: int = 40
     turn_cycles: int = 10
     refresh_share: float = 40 / 1170

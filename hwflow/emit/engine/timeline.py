@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hwflow.emit import isa
-from hwflow.emit.engine.banks import REACH, Banks
+from hwflow.emit.engine.banks import Banks
+from hwflow.emit.engine.encode import REACH
 from hwflow.emit.engine.operation import Operation
 from hwflow.emit.engine.program import (
     CONV_CYCLES,
