@@ -259,27 +259,37 @@ def test_the_study_needs_no_board() -> None:
     assert "synth_ecp5 -top array_top -json netlist.json" in str(study.files["synth.ys"])
 
 
-def build(name: str, out: Path, core: str = CORE) -> nextpnr.Routed:
+def build(
+    name: str, out: Path, core: str = CORE, store: Path | None = None
+) -> nextpnr.Routed:
     board = boards.load(name)
-    return nextpnr.build(board, openboards.wrap(board, {"core.sv": core}, 784), openboards.TOP, out)
+    files = openboards.wrap(board, {"core.sv": core}, 784)
+    return nextpnr.build(board, files, openboards.TOP, out, store=store)
 
 
 def test_a_bitstream(tmp_path: Path) -> None:
-    """The whole road for the iCEBreaker; a second build runs nothing."""
-    found = build("icebreaker", tmp_path)
+    """The whole road for the iCEBreaker; a second build runs nothing, here nor in another folder.
+    """
+    out, store = tmp_path / "out", tmp_path / "store"
+    found = build("icebreaker", out, store=store)
     data = found.bitstream.read_bytes()
     assert data[:2] == b"\xff\x00"  # a comment's start, then the preamble
     assert b"\x7e\xaa\x99\x7e" in data[:64]
-    assert found.bitstream == tmp_path / "design.bin"
+    assert found.bitstream == out / "design.bin"
     assert found.fmax_mhz > boards.load("icebreaker").clock.mhz
     assert found.utilisation["ICESTORM_LC"].available == 5280
     assert 300 < found.utilisation["ICESTORM_LC"].used < 900
     assert found.timing.kind == found.resources.kind == "post-route"
     assert found.resources.other["ICESTORM_LC"] == found.utilisation["ICESTORM_LC"]
     assert "iCE40" in str(found.resources.reason)
-    again = build("icebreaker", tmp_path)
+    again = build("icebreaker", out)
     assert again.executed.skipped
     assert again.utilisation == found.utilisation
+    other = build("icebreaker", tmp_path / "other", store=store)
+    assert other.executed.skipped and other.bitstream.read_bytes() == data
+    assert (other.path, other.timing, other.resources) == (found.path, found.timing,
+                                                           found.resources)
+    assert (tmp_path / "other" / "nextpnr.log").is_file()
 
 
 @pytest.mark.slow
