@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hwflow import driver, interp
 from hwflow.emit import engine, isa
+from hwflow.emit.engine.schedule import PIECE_WORDS
 from hwflow.errors import GraphError, ResourceError, VerifyError
 from hwflow.estimate import codenet_graph
 from hwflow.ir import Graph, GraphBuilder, IntType
@@ -86,6 +87,7 @@ def test_heads_that_read_one_map_in_ddr_load_it_together() -> None:
     loads = [s.moved_words for s in program.steps if (s.opcode, s.tensor) == ("LOAD", "up2.pw")]
     whole = channels * height * width // isa.LANES
     assert 2 * whole <= sum(loads) < 3 * whole
+    assert max(loads) <= PIECE_WORDS + height * width // isa.LANES  # cut between channels
 
 
 def test_a_wrong_word_is_named() -> None:

@@ -22,6 +22,7 @@ from hwflow.ir import Graph, Node
 from hwflow.ops.types import int_type
 
 STREAM_CYCLES = 16 / 6  # a word of the array's stream, when other traffic leaves it 6 bytes a cycle
+PART_CYCLES = 80  # what a part costs beside its work, about (docs/performance.md, "Log")
 OPCODES = {"dw": "DW", "deform_dw": "DDW", "maxpool": "POOL"}
 
 
@@ -172,6 +173,7 @@ def _cost(
             low, high = aligned(view, needed_rows(chain.opcode, chain.stride, view, rows))
             words = view.row(high) - view.row(low)
             parts = -(-channels // plan.chunk)
+            waits += PART_CYCLES * parts
             first_seen, end_seen = seen_rows(chain.opcode, chain.stride, view, rows)
             seen = end_seen - first_seen
             work = channels * -(-width // isa.LANES) * seen + parts * LANE_CYCLES
@@ -191,7 +193,8 @@ def _cost(
             tail += last
             if chain.before and not plan.whole and parts == 1:
                 again += work
-            if index == 0 or (plan.depth == 1 and plan.bands > 1):
+            # With one buffer behind the lanes a lone chain waits; others work on theirs
+            if index == 0 or (plan.depth == 1 and plan.bands > 1 and len(chains) == 1):
                 waits += last
         array += behind
         lanes += load

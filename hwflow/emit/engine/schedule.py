@@ -39,6 +39,7 @@ from hwflow.ir import Graph, Node
 from hwflow.ops.types import int_type
 
 LOG = logging.getLogger(__name__)
+PIECE_WORDS = 1500  # of a transfer, about (docs/performance.md, "Log")
 PRESSURE = 0.5  # how much of a transfer's time counts: most of it passes while the array works
 
 
@@ -125,14 +126,21 @@ class Scheduler:
         self, opcode: str, tensor: str, channels: range, addrs: list[int], first: int, words: int,
         plane_words: int,
     ) -> None:  # fmt: skip
-        """Words `first` .. first + words - 1 of each channel, to or from the map's home in DDR."""
+        """Words `first` .. first + words - 1 of each channel, to or from the map's home in DDR.
+
+        In pieces, so that the lanes can do between them what the array waits for.
+        """
+        pieces = min(-(-len(channels) * words // PIECE_WORDS), len(channels))
+        some = -(-len(channels) // pieces)
         region, home = self.homes[tensor]
-        start = home + channels[0] * plane_words + first
-        self.encoder.transfer(
-            opcode, f"{opcode.lower()}.{tensor}", tensor, channels, addrs, first, words,
-            region=region, ddr_offset=16 * start, ddr_stride=plane_words,
-            place=start if region == "scratch" else None,
-        )  # fmt: skip
+        for begin in range(0, len(channels), some):
+            part = channels[begin : begin + some]
+            start = home + part[0] * plane_words + first
+            self.encoder.transfer(
+                opcode, f"{opcode.lower()}.{tensor}", tensor, part, addrs[begin : begin + some],
+                first, words, region=region, ddr_offset=16 * start, ddr_stride=plane_words,
+                place=start if region == "scratch" else None,
+            )  # fmt: skip
 
     def target(
         self, out: View, channels: range, rows: tuple[int, int], rotation: Rotation, node: Node
