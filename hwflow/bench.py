@@ -43,6 +43,12 @@ BEFORE = ("data", "train", "export", "lower", "rtl")  # stages of a build that a
 MOST = 3  # losses and waits that a record names
 LEAST_MB_S = 1.0  # of the DDR; the model counts in thousandths of a byte a cycle (sim/ddr.py)
 ARRAY = 0  # number of the array's queue
+# Cycles a frame on GOALS_BOARD, set before there was an engine: the limit, and the aim
+GOALS: Mapping[str, tuple[int, int]] = {
+    "a": (931_000, 750_000), "b": (1_111_000, 790_000), "c": (3_225_000, 3_000_000),
+    "d": (10_700_000, 9_600_000), "e": (11_100_000, 9_900_000),
+}  # fmt: skip
+GOALS_BOARD = "pynq-z2"
 START, OWN = "the first map", "its own next operation"
 END = "the end of the frame"
 
@@ -463,6 +469,15 @@ def markdown(records: Sequence[BenchRecord]) -> str:
                 f"{found[rate][0]:,} ({found[rate][1]:,.1f} fps)" if rate in found else "-"
                 for rate in every
             )]))  # fmt: skip
+    with_goal = [r for r in records if r.config in GOALS and r.board == GOALS_BOARD]
+    if with_goal:
+        goals = ("config", "limit: cycles", "aim: cycles", "measured", "limit", "aim")
+        lines += ["", line(goals), line(["---", "---:", "---:", "---:", "---", "---"])]
+        lines += [
+            line([r.config, *(f"{goal:,}" for goal in GOALS[r.config]), f"{r.cycles_per_frame:,}",
+                  *(_against(r.cycles_per_frame, goal) for goal in GOALS[r.config])])
+            for r in with_goal
+        ]  # fmt: skip
     titles = ("config", "model", "measured", "error", "layers within 5 %", "worst layer",
               "simulated in")
     lines += ["", line(titles), line(["---", "---:", "---:", "---:", "---:", "---", "---:"])]
@@ -474,6 +489,13 @@ def markdown(records: Sequence[BenchRecord]) -> str:
     ]
     lines += ["", "Simulated in: the frame at the board's bandwidth, by the clock on the wall."]
     return "\n".join(lines) + "\n"
+
+
+def _against(cycles: int, goal: int) -> str:
+    """Whether a frame is within a goal; if not, by how many cycles it misses it."""
+    if cycles <= goal:
+        return "kept"
+    return f"**missed** by {cycles - goal:,} ({100 * (cycles / goal - 1):.1f} %)"
 
 
 def insert(path: Path, table: str, name: str) -> None:

@@ -22,7 +22,8 @@ from rich.text import Text
 from hwflow import ingest, passes
 from hwflow.boards import Board, OtherDesign
 from hwflow.emit import isa
-from hwflow.emit.engine import DW_MACS, EngineParams, compile_graph
+from hwflow.emit.engine import DW_MACS, EngineParams, Program, compile_graph
+from hwflow.emit.engine.program import CONV_CYCLES, TILE_CYCLES
 from hwflow.errors import ConfigError
 from hwflow.ir import Graph, GraphBuilder, IntType, Tensor
 from hwflow.models import shapes
@@ -72,6 +73,20 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class ArrayLosses:
+    """Cycles that the array works above its bound (`ideal_cycles`), by the cycle model.
+
+    again: pixels made more than once, because bands share rows. unfilled: columns without a channel
+    in the last tiles, and words of the stream that come late. headers: the channel records of each
+    tile, and filling and draining once an operation.
+    """
+
+    again: int
+    unfilled: int
+    headers: int
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A frame by the cycle model. cycles_per_frame is the greater of the model's and of what the
     DDR needs at its sustained bandwidth (`ddr_cycles`).
@@ -95,6 +110,7 @@ class Estimate:
     ideal_cycles: int
     utilisation: float
     lanes_ideal_cycles: int
+    array_losses: ArrayLosses
     macs_per_frame: int
     ddr_bytes_per_frame: int
     ddr_cycles: int
@@ -174,11 +190,25 @@ def estimate(graph: Graph, board: Board, model: str, config: str | None = None) 
     return Estimate(
         KIND, model, config, board.name, board.engine_size.columns, board.engine_size.pixels,
         board.clock.mhz, images, cycles, round(fps, 3), ideal, round(ideal / cycles, 4), lanes,
-        macs, traffic, int(ddr_cycles), params.act_words, program.peak_words, None,
-        "not compared with a simulation",
+        array_losses(program, graph, params), macs, traffic, int(ddr_cycles), params.act_words,
+        program.peak_words, None, "not compared with a simulation",
         paper, round(fps / paper, 2) if paper else None, sizes(board, params),
         tuple(board.others), tuple(schema.Layer(**row) for row in rows),
     )  # fmt: skip
+
+
+def array_losses(program: Program, graph: Graph, params: EngineParams) -> ArrayLosses:
+    """Where the array's cycles above `ideal_cycles` go; with these they are those it works."""
+    busy = bound = headers = 0
+    for step in program.steps:
+        if step.opcode != "CONV" or step.model_cycles is None:
+            continue
+        wide = int(np.abs(graph.const(graph.node(step.node), "weight")).max(initial=0)) > 7
+        tiles = -(-len(step.channels) // (params.columns // (2 if wide else 1)))
+        busy += step.model_cycles
+        bound += step.ideal_cycles
+        headers += tiles * TILE_CYCLES + CONV_CYCLES
+    return ArrayLosses(bound - ideal_cycles(graph, params), busy - bound - headers, headers)
 
 
 def sizes(board: Board, params: EngineParams) -> Sizes:
@@ -389,6 +419,15 @@ def markdown(rows: Sequence[Estimate]) -> str:
             f"{one.fps:,.1f}", "-" if one.ratio is None else f"{one.ratio:.1f}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    steps = ("config", "array: cycles", "pixels made twice", "last tiles not full",
+             "tile headers and starts", "the array stands still", "model: cycles")
+    lines += ["", f"| {' | '.join(steps)} |", "|---" + "|---:" * (len(steps) - 1) + "|"]
+    for one in rows:
+        lost = one.array_losses
+        works = one.ideal_cycles + lost.again + lost.unfilled + lost.headers
+        counts = (one.ideal_cycles, lost.again, lost.unfilled, lost.headers,
+                  one.cycles_per_frame - works, one.cycles_per_frame)
+        lines.append(f"| {one.config} | {' | '.join(f'{count:,}' for count in counts)} |")
     first = rows[0]
     lines += ["", f"Kind: {first.kind}, {first.board}: {first.columns} x {first.pixels} "
               f"multipliers, {first.act_words:,} activation words, {first.clock_mhz:g} MHz."]

@@ -170,6 +170,13 @@ def test_tables(run: Path) -> None:
     assert "| b | 1,600 (93,750.0 fps) | 1,000 (150,000.0 fps) |" in lines
     assert "| g | - | 1,000 (150,000.0 fps) |" in lines
     assert "measured in simulation (Verilator 5.48.0)" in text
+    # Goals are the five configurations' on one board
+    assert "| b | 1,111,000 | 790,000 | 1,000 | kept | kept |" in lines
+    assert not any(line.startswith("| g |") and "kept" in line for line in lines)
+    slow = dataclasses.replace(one, cycles_per_frame=869_000)
+    missed = "| b | 1,111,000 | 790,000 | 869,000 | kept | **missed** by 79,000 (10.0 %) |"
+    assert missed in bench.markdown([slow]).splitlines()
+    assert "kept" not in bench.markdown([other, dataclasses.replace(one, board="other")])
     table = bench.render([one, other])
     assert (len(table.columns), table.row_count) == (len(bench.COLUMNS), 2)
 

@@ -16,6 +16,7 @@ import pytest
 from hwflow import bench, boards, estimate, ingest, passes, resources
 from hwflow.emit.engine import Program, Step, compile_graph
 from hwflow.errors import ConfigError
+from hwflow.ir import GraphBuilder, IntType
 from hwflow.models import shapes
 from hwflow.report import schema
 from hwflow.stages.hardware import engine_params, ideal_cycles
@@ -214,6 +215,21 @@ def test_memory_blocks_of_the_activations(words: int, bram36: int) -> None:
     assert estimate.sizes(PYNQ, params).bram36 == bram36 + rings
 
 
+@pytest.mark.parametrize(
+    ("channels", "tiles", "unfilled"),
+    # 24 input channels, 16 groups of pixels: a tile of 24 columns takes 16 x 24 cycles
+    [(24, 1, 0), (12, 1, 0), (18, 1, 16 * 24 // 4), (42, 2, 16 * 24 // 4)],
+)
+def test_what_the_array_loses_in_a_layer(channels: int, tiles: int, unfilled: int) -> None:
+    b = GraphBuilder("net")
+    x = b.input("image", (24, 16, 16), IntType.parse("u8"))
+    last = estimate._Shapes(b).pw("pw", x, channels)
+    graph, params = b.build([last]), engine_params(PYNQ)
+    lost = estimate.array_losses(compile_graph(graph, params), graph, params)
+    bands = 4  # of the image, which comes from the DDR
+    assert lost == estimate.ArrayLosses(0, unfilled, bands * (15 * tiles + 48))
+
+
 def test_table_of_configurations(b: estimate.Estimate, tmp_path: Path) -> None:
     lanes = [n for n in of_shapes("b").nodes if n.op in ("dw", "deform_dw")]
     assert 0 <= b.lanes_ideal_cycles - (DEPTHWISE_B + DEFORMABLE_B) / 144 <= len(lanes)
@@ -223,6 +239,12 @@ def test_table_of_configurations(b: estimate.Estimate, tmp_path: Path) -> None:
     assert lines[2].endswith(f"| {b.fps:,.1f} | {b.ratio:.1f} |")
     assert lines[3].endswith(" | - |")
     assert {line.count("|") for line in lines[:4]} == {13}
+    # The second table leads from the bound to the frame
+    counts = [int(cell.replace(",", "")) for cell in lines[7].split("|")[2:-1]]
+    assert (counts[0], counts[-1]) == (b.ideal_cycles, b.cycles_per_frame)
+    assert sum(counts[:-1]) == b.cycles_per_frame
+    busy = sum(layer.cycles for layer in b.layers if layer.queue == "array")
+    assert sum(counts[:4]) == busy
     page = tmp_path / "page.md"
     page.write_text("<!-- hwflow bench estimates pynq-z2 --><!-- end of estimates pynq-z2 -->")
     done = hwflow("bench", "estimates", "--configs", "b", "--into", "page.md", cwd=tmp_path)
