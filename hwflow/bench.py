@@ -551,9 +551,10 @@ def chosen_of(path: Path, names: Sequence[str] | None) -> tuple[BenchRecord, ...
     lacks = [f"{name} (failed: {content.failed[name]})" if name in content.failed else name
              for name in wanted if name not in there]  # fmt: skip
     if lacks or not wanted:
+        what = f"no frame of {', '.join(lacks)}, only of {', '.join(there)}"
         raise ConfigError(
-            f"{path}: has no frame of {', '.join(lacks) or 'any configuration'}, only of "
-            f"{', '.join(there) or 'none'}; run `hwflow bench engine` without --show"
+            f"{path}: holds {what if there else 'no frame'}; run `hwflow bench engine` without "
+            "--show"
         )
     return tuple(there[name] for name in wanted)
 

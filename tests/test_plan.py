@@ -186,6 +186,13 @@ def test_write_atomic_refuses_folders_without_a_name(
     assert caught.value.filename == name
 
 
+def test_write_atomic_names_a_device_that_is_full() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomic(Path("/dev/full"), b"{}")
+    assert caught.value.filename == "/dev/full"
+    assert Path("/dev/full").is_char_device()
+
+
 def test_write_atomic_leaves_pipes_and_links_in_place(tmp_path: Path) -> None:
     """As root, a file would otherwise take the place of /dev/null or /dev/stdout."""
     pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
