@@ -138,6 +138,12 @@ def test_loops_are_built_again_when_a_header_changes(tmp_path: Path) -> None:
     assert len(found[2]) == 2
 
 
+def test_parts_of_the_training_do_not_import_its_way_in() -> None:
+    parts = sorted(Path(loops.__file__).parent.glob("*.py"))
+    assert len(parts) > 10
+    assert not [part.name for part in parts if "hwflow.train_tables import" in part.read_text()]
+
+
 # --- coordinate descent --------------------------------------------------------------------------
 
 
