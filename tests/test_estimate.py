@@ -187,8 +187,10 @@ def test_a_slow_memory_bounds_the_frame(b: estimate.Estimate) -> None:
     slow = estimate.estimate(
         of_shapes("b"), PYNQ.model_copy(update={"memory": memory}), "codenet", "b"
     )
-    assert slow.cycles_per_frame == slow.ddr_cycles == slow.ddr_bytes_per_frame
-    assert slow.cycles_per_frame > b.cycles_per_frame
+    assert slow.ddr_cycles == slow.ddr_bytes_per_frame
+    # Refreshes, 40 cycles of every 1170, and bursts that do not follow at once come on top
+    assert slow.ddr_cycles <= slow.cycles_per_frame < 1.05 * slow.ddr_cycles
+    assert slow.cycles_per_frame > 2 * b.cycles_per_frame
 
 
 def test_ultra96_beside_the_paper() -> None:
