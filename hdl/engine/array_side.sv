@@ -5,6 +5,9 @@
 //   taps -> mac_array -> writeback -> activation memory, dilation map
 //
 // Nothing stalls behind a request: what belongs to it travels in delays of fixed length beside it.
+// Order out: tiles, groups of a tile, channels of a group. Latency: channel c is on wr_valid
+// MAC_LAT + c + 1 + WB_LAT = 15 + c cycles after the last pixels of its group. Interval: a weight word
+// a cycle; a group takes as many cycles as it has words or, if these are more, channels.
 `default_nettype none
 
 module array_side (

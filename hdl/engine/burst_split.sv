@@ -3,7 +3,8 @@
 //
 // load starts a transfer of load_runs runs of load_words words (an earlier one is forgotten); each
 // run begins load_stride words after the one before. While `valid`, addr and words describe the next
-// burst; take accepts it. The next burst is offered 2 cycles later, also when it begins a run, so
+// burst; take accepts it. The first burst is offered 2 cycles after load, each other one 2 cycles
+// after the take before it, also when it begins a run, so
 // that no adder follows another. left is false when everything has been taken; it stays false for
 // no runs or no words.
 `default_nettype none

@@ -2,6 +2,7 @@
 // Bias, shift and destination of the channels of two tiles of CONV: one is filled while the other
 // drains. A header word holds the records of two channels. Reading is combinational (distributed
 // RAM, 32 x 92 bits), so that the record meets its channel's sums in the cycle they come out.
+// Latency 0, a channel a cycle; a record is there from the cycle after `we` on.
 `default_nettype none
 
 module conv_header (

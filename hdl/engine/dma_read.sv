@@ -13,6 +13,7 @@
 // burst is asked for, so that rready is always high. stop lets nothing new begin and throws away
 // what still comes; idle then says that the bus owes nothing. error pulses for a beat with an error
 // response (error_array: in the array stream); beat pulses for every beat (for the traffic counter).
+// Interval: a beat a cycle.
 `default_nettype none
 
 module dma_read #(

@@ -6,6 +6,9 @@
 //
 // Nothing stalls behind a request: what belongs to it travels in delays of fixed length beside it.
 // One operation runs at a time, so that the kind of everything in the pipeline is the operation's.
+// Order in: channels, columns of words of a channel, rows of a column. Latency: an entry is in the
+// lanes INSERT_LAT = 7 cycles after its request, a result on wb_valid LANE_WB_LAT = 12 cycles after
+// the entry that brings it to the centre. Interval: a row a cycle.
 `default_nettype none
 
 module lane_side (

@@ -4,7 +4,8 @@
 // s_axil: AXI4-Lite slave, 32-bit data, registers of registers.toml. m_axi: AXI4 master, 64-bit
 // data, 32-bit addresses, no IDs, bursts that an AXI3 port takes as they are (at most 16 beats,
 // INCR, within 128 bytes), up to OUTSTANDING reads and as many writes without an answer. irq: high
-// while an enabled event is pending. One clock; aresetn is synchronous and active low.
+// while an enabled event is pending. One clock; aresetn is synchronous and active low. A frame at a
+// time; how long it lasts: docs/engine.md, "Cycles".
 `default_nettype none
 
 module engine_axi #(
