@@ -9,12 +9,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hwflow import bench, boards, estimate, ingest, passes, resources
-from hwflow.emit.engine import Program, Step, compile_graph
+from hwflow.emit.engine import Program, Step, banks, compile_graph, order, timeline
+from hwflow.emit.engine.operation import Operation
 from hwflow.errors import ConfigError
 from hwflow.ir import GraphBuilder, IntType
 from hwflow.models import shapes
@@ -170,6 +172,31 @@ def test_steps_by_the_closed_forms() -> None:
             seen[op] += 1
     assert all(count > 2 for count in seen.values()), seen
     assert waited <= (seen["pw"] + seen["paired"]) // 20
+
+
+def test_the_lanes_are_slowed_by_the_mean_of_several_meetings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where in the array's operation the rows begin is not known; each of the plays is possible."""
+    seen: list[Sequence[Operation]] = []
+
+    def keep(operations: Sequence[Operation], *others: object) -> tuple[list[int], list[int]]:
+        seen.append(operations)
+        return timeline.timeline(operations, *others)
+
+    monkeypatch.setattr(order, "timeline", keep)
+    compile_graph(of_shapes("b"), engine_params(PYNQ))
+    (operations,) = seen
+    opcodes = [op.opcode for op in operations]
+    lanes, array = opcodes.index("DW"), opcodes.index("CONV")  # beside the first layer
+    slow = banks.Banks(operations).beside(lanes, array)
+    rows = banks._rows(operations[lanes])
+    plays = [
+        banks._play(rows, 1, banks._Array(operations[array], 3 * len(rows), at)).row
+        for at in banks.MEETINGS
+    ]
+    assert len(set(plays)) > 1
+    assert 1 <= min(plays) < slow.row < max(plays)
 
 
 def test_queues_do_not_overlap_with_themselves(b: estimate.Estimate) -> None:

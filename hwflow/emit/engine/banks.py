@@ -20,6 +20,9 @@ from hwflow.emit.engine.operation import Operation
 from hwflow.emit.engine.program import TILE_CYCLES
 
 SAMPLE = 1500  # rows of the lanes that are played
+# Cycles of the array's operation that have passed when the rows begin: what the banks meet depends
+# on it, so the mean of several is taken
+MEETINGS = (0, 500, 1000)
 # Cycles from the decision on a row to its read at the RAMs, and from there to its result; from the
 # last weight word of a group to its first result; as in engine_pkg.sv, to a cycle or two
 READ_LATENCY, LANE_LATENCY, ARRAY_LATENCY = 3, 24, 34
@@ -53,8 +56,14 @@ class Banks:
             if key not in self.found:
                 op = self.operations[lanes]
                 rows = _rows(op)
-                beside = _Array(self.operations[array], 3 * len(rows))
-                self.found[key] = _play(rows, REACH[op.opcode], beside)
+                plays = [
+                    _play(rows, REACH[op.opcode], _Array(self.operations[array], 3 * len(rows), at))
+                    for at in MEETINGS
+                ]
+                self.found[key] = Slow(
+                    sum(play.row for play in plays) / len(plays),
+                    sum(play.end for play in plays) / len(plays),
+                )
             self.pairs[lanes, array] = self.found[key]
         return self.pairs[lanes, array]
 
@@ -127,9 +136,13 @@ def _rows(op: Operation) -> list[Row]:
 
 
 class _Array:
-    """For each cycle of an operation that repeats: banks that are read, bank of the result."""
+    """For each cycle of an operation that repeats: banks that are read, bank of the result.
 
-    def __init__(self, op: Operation, cycles: int) -> None:
+    passed: of its cycles before the first of these.
+    """
+
+    def __init__(self, op: Operation, cycles: int, passed: int = 0) -> None:
+        cycles += passed
         self.reads = [0] * cycles
         self.writes = [-1] * (cycles + 2 * isa.CHUNK)
         now = 0
@@ -149,6 +162,7 @@ class _Array:
                 now = last
                 continue
             break
+        del self.reads[:passed], self.writes[:passed]
 
 
 def _groups(op: Operation) -> Iterator[tuple[int, int, list[int], list[int]]]:

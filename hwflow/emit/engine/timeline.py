@@ -176,8 +176,9 @@ class _Frame:
         if not op.moved_words:
             rate = 1.0
             lanes.tail = 0.0
-            if op.opcode in REACH and array.current is not None:
-                slow = self.banks.beside(lanes.order[lanes.position], array.current)
+            beside = self._works()
+            if op.opcode in REACH and beside is not None:
+                slow = self.banks.beside(lanes.order[lanes.position], beside)
                 rate, lanes.tail = 1.0 / slow.row, slow.end
             return (self._alone(BURST) / WORD if fetching else 0.0), rate
         burst = burst_bytes(op)
@@ -192,6 +193,11 @@ class _Frame:
         rate = (1 - params.refresh_share) / period
         return BURST * rate / WORD, burst * rate
 
+    def _works(self) -> int | None:
+        """The array's operation if its tiles run: while it fills and drains it takes no ports."""
+        array = self.array
+        return array.current if array.tiles and self.now >= array.started else None
+
     def _alone(self, burst: float) -> float:
         """Bytes a cycle of bursts of one kind."""
         params = self.params
@@ -205,6 +211,8 @@ class _Frame:
     def _next(self, fetch: float, lane: float) -> float:
         array, lanes, now = self.array, self.lanes, self.now
         events = [array.due, array.done_at, lanes.done_at]
+        if array.running and array.tiles and now < array.started:
+            events.append(array.started)
         if array.running and array.tiles and array.due == NEVER and fetch > 0:
             events.append(now + max(array.need - array.fetched, 0.0) / fetch)
         if fetch > 0:
