@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from hwflow import driver, interp
 from hwflow.emit import engine, isa
+from hwflow.emit.engine import encode
+from hwflow.emit.engine.planes import Memory
 from hwflow.emit.engine.schedule import PIECE_WORDS
 from hwflow.errors import GraphError, ResourceError, VerifyError
 from hwflow.estimate import codenet_graph
@@ -299,3 +301,49 @@ def test_a_layer_left_out_or_a_foreign_write_is_named() -> None:
     tags[-1] = 0xFFF
     with pytest.raises(VerifyError, match="descriptor 4095 wrote"):
         engine.check_trace(program, graph, tags, addrs, data, expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_memory_takes_the_first_gap_that_holds_a_block(seed: int) -> None:
+    """Against a map of words; what was given back is free only when nothing else is."""
+    rng = np.random.default_rng(seed)
+    memory, taken = Memory(400), np.zeros(400, bool)
+    blocks: dict[int, int] = {}
+    back: dict[int, int] = {}
+
+    def first(size: int) -> int | None:
+        return next((a for a in range(401 - size) if not taken[a : a + size].any()), None)
+
+    for _ in range(300):
+        size = int(rng.integers(1, 40))
+        if rng.random() < 0.4 and blocks:
+            addr = int(rng.choice(list(blocks)))
+            memory.give(addr)
+            back[addr] = blocks.pop(addr)
+            continue
+        if size > 400 - sum(blocks.values()):
+            continue
+        while (expected := first(size)) is None and back:
+            freed = 0
+            while back and freed < size:  # the oldest first, as much as is wanted
+                addr = next(iter(back))
+                taken[addr : addr + back[addr]] = False
+                freed += back.pop(addr)
+        if expected is None:
+            with pytest.raises(ResourceError, match="has no room"):
+                memory.take(1, size, "node")
+            continue
+        assert memory.take(1, size, "node") == [expected]
+        taken[expected : expected + size] = True
+        blocks[expected] = size
+    assert memory.peak > 300
+
+
+@pytest.mark.parametrize(("words", "channels", "cycles"), [
+    (16, 3, 16), (16, 20, 20), (513, 3, 515), (1030, 24, 1048), (1100, 24, 1100), (0, 5, 0),
+])
+def test_a_chunk_of_columns_lasts_as_long_as_its_read_out(
+    words: int, channels: int, cycles: int
+) -> None:
+    assert isa.CHUNK == 512
+    assert encode.array_cycles(words, channels) == cycles

@@ -166,12 +166,11 @@ class Encoder:
             length = self.params.tile_header_words
             length += len(columns) * self.params.weight_stream_words
             return bytes(len(sizes) * length * isa.WORD_BITS // 8), cycles
-        spots = np.zeros(len(columns), np.uint32)
+        parts = np.array(columns, np.int64).reshape(-1, 4)
+        spots = parts[:, 0] & 0xFFFF
         fields = isa.WEIGHT_WORD
-        for index, (plane, *taps) in enumerate(columns):
-            spots[index] = plane & 0xFFFF
-            for name, value in zip(("tap_i", "tap_j", "half"), taps, strict=True):
-                spots[index] |= np.uint32(value << (fields[name].lsb - fields["plane"].lsb))
+        for name, values in zip(("tap_i", "tap_j", "half"), parts.T[1:], strict=True):
+            spots |= values << (fields[name].lsb - fields["plane"].lsb)
         records = self.records(node, channels, dst, scales)
         payload = []
         for start in range(0, len(channels), per_tile):
@@ -392,7 +391,5 @@ def needed_rows(opcode: str, stride: int, view: View, rows: tuple[int, int]) -> 
 
 def array_cycles(k_words: int, channels: int) -> int:
     """Cycles of one group of pixels: every chunk lasts at least as long as its read-out."""
-    chunks = [isa.CHUNK] * (k_words // isa.CHUNK)
-    if k_words % isa.CHUNK:
-        chunks.append(k_words % isa.CHUNK)
-    return sum(max(chunk, channels) for chunk in chunks)
+    whole, rest = divmod(k_words, isa.CHUNK)
+    return whole * max(isa.CHUNK, channels) + (max(rest, channels) if rest else 0)

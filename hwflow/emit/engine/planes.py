@@ -4,8 +4,12 @@
 Split, concat, shuffle and upsample compute nothing: they are other views of the same planes.
 """
 
+import itertools
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from hwflow.emit import isa
 from hwflow.errors import GraphError, ResourceError
@@ -60,7 +64,8 @@ class Memory:
     def __init__(self, words: int) -> None:
         self.words = words
         self.used: dict[int, int] = {}  # addr -> size
-        self.given: dict[int, int] = {}  # free again, in the order in which it was given back
+        # Free again, in the order in which it was given back; a dict is slow at losing its oldest
+        self.given: OrderedDict[int, int] = OrderedDict()
         self.peak = 0
 
     def copy(self) -> "Memory":
@@ -70,13 +75,16 @@ class Memory:
         return other
 
     def _gaps(self) -> Iterable[tuple[int, int]]:
-        end = 0
-        for addr, size in sorted([*self.used.items(), *self.given.items()]):
-            if addr > end:
-                yield end, addr - end
-            end = addr + size
-        if end < self.words:
-            yield end, self.words - end
+        """Address and size of what is neither used nor given back, from below."""
+        held = (self.used, self.given)
+        count = len(self.used) + len(self.given)
+        addrs = np.fromiter(itertools.chain.from_iterable(held), np.int64, count)
+        sizes = np.fromiter(itertools.chain(*(one.values() for one in held)), np.int64, count)
+        order = np.argsort(addrs)
+        starts = np.append(0, (addrs + sizes)[order])
+        gaps = np.append(addrs[order], self.words) - starts
+        free = gaps > 0
+        return zip(starts[free].tolist(), gaps[free].tolist(), strict=True)
 
     def fits(self, requests: Iterable[tuple[int, int]]) -> bool:
         """Whether all (count, size) requests could be allocated now, one after the other."""
@@ -105,7 +113,7 @@ class Memory:
                 )
             back = 0
             while self.given and back < count * size:
-                back += self.given.pop(next(iter(self.given)))
+                back += self.given.popitem(last=False)[1]
         blocks = [found[0] + i * size for i in range(count)] if contiguous else found
         self.used.update(dict.fromkeys(blocks, size))
         self.peak = max(self.peak, sum(self.used.values()))
