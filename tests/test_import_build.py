@@ -18,7 +18,7 @@ from hwflow import build as runner
 from hwflow import stages
 from hwflow.build import Record
 from hwflow.errors import ConfigError, DataError, GraphError, HwflowError, ResourceError
-from hwflow.ir import Graph
+from hwflow.ir import Graph, GraphBuilder, IntType
 from hwflow.report import baseline, compare, gate, schema, terminal
 from hwflow.stages import vectors
 from hwflow.stages.options import options
@@ -83,8 +83,23 @@ def test_floats_are_the_pixels_they_stand_for(model: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"takes pixels, multiples of 0\.00392157"):
         vectors.integers(wrong, graph)
     wrong = save(out / "data" / "inputs.npz", inputs=pixels.astype(np.int64) + 1)
-    with pytest.raises(DataError, match=r"1\.\.256 leave the input's type u8"):
+    with pytest.raises(DataError, match=r"1\.\.256 leave the input's type u8; give integers"):
         vectors.integers(wrong, graph)
+    wrong = save(out / "data" / "inputs.npz", inputs=np.full((1, 784), 1e300))
+    with pytest.raises(DataError, match="takes pixels"):
+        vectors.integers(wrong, graph)
+
+
+def test_unsigned_numbers_are_not_turned_round(tmp_path: Path) -> None:
+    """2**64 - 1 is -1 as an int64, which a signed input would take."""
+    builder = GraphBuilder("signed")
+    builder.meta |= {"scale.x": 0.5, "onnx.x": "x"}
+    graph = builder.build([builder.input("x", (3, 1, 1), IntType(4, True))])
+    wrong = save(tmp_path / "v.npz", inputs=np.full((1, 3), (1 << 64) - 1, np.uint64))
+    with pytest.raises(DataError, match=r"values 18446744073709551615\.\..* leave .* type i4"):
+        vectors.integers(wrong, graph)
+    wide = save(tmp_path / "w.npz", inputs=np.array([[1e300, -1e300, 0.26]]))
+    assert vectors.integers(wide, graph).ravel().tolist() == [7, -8, 1]  # as the network clips
 
 
 @pytest.mark.parametrize("kind", [GraphError, ResourceError])
@@ -156,8 +171,9 @@ def test_hls_buffers_beyond_the_board_skip_the_stage(tmp_path: Path) -> None:
         ({"image": np.zeros(28 * 28 * 2)}, r"shape \(1568,\), that is 1 numbers a vector; the "),
         ({"image": np.zeros((2, 2, 28, 28))}, r"shape \(2, 2, 28, 28\), that is 1,568 numbers"),
         ({"image": np.full((1, 1, 28, 28), np.nan)}, "not finite"),
-        ({"image": np.array([["a"]])}, "give numbers"),
-        ({"image": np.zeros((0, 1, 28, 28))}, "give numbers"),
+        ({"image": np.array([["a"]])}, r"'image' is <U1 \(1, 1\); give an array of integers or"),
+        ({"image": np.float32(3)}, r"'image' is float32 \(\); give an array"),
+        ({"image": np.zeros((0, 1, 28, 28))}, r"\(0, 1, 28, 28\) holds no vector"),
         ({"image": np.zeros((2, 784)), "labels": np.zeros(3, int)},
          r"'labels' is int64 \(3,\); give one integer, .* for each of the 2 vectors: \(2,\)"),
         ({"image": np.zeros((2, 784)), "labels": np.zeros((2, 10), np.uint8)},

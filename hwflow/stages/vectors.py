@@ -88,8 +88,15 @@ def read(path: Path, name: str, shape: tuple[int, ...]) -> Vectors:
             f"'{name}', as the network's input"
         )
     array = held[key]
-    if array.dtype.kind not in "iuf" or array.ndim < 1 or not array.size:
-        raise DataError(f"--inputs {path}: '{key}' is {array.dtype} {array.shape}; give numbers")
+    if not array.size:
+        raise DataError(
+            f"--inputs {path}: '{key}' {_words(array.shape)} holds no vector; give at least one"
+        )
+    if array.dtype.kind not in "iuf" or array.ndim < 1:
+        raise DataError(
+            f"--inputs {path}: '{key}' is {array.dtype} {_words(array.shape)}; give an array of "
+            "integers or floats"
+        )
     if not np.isfinite(array).all():
         raise DataError(f"--inputs {path}: '{key}' holds values that are not finite")
     array, note = _shaped(array, shape, f"--inputs {path}: '{key}'")
@@ -148,17 +155,21 @@ def integers(path: Path, graph: Graph) -> np.ndarray:
     array = arrays.read(path, ("inputs",))["inputs"].reshape(-1, *tensor.shape)
     if array.dtype.kind == "f":
         scale, zero = float(graph.meta[f"scale.{name}"]), int(graph.meta.get(f"zero.{name}", 0))
-        units = array.astype(np.float32) / np.float32(scale)
-        whole = np.rint(units)
-        if f"onnx.{name}" not in graph.meta and abs(units - whole).max() > 1e-3:
+        with np.errstate(over="ignore", invalid="ignore"):  # what leaves float32 is told below
+            units = array.astype(np.float32) / np.float32(scale)
+            whole = np.rint(units)
+            off = abs(units - whole).max()
+        if f"onnx.{name}" not in graph.meta and not off <= 1e-3:
             raise DataError(
                 f"--inputs: the network takes pixels, multiples of {scale:.6g}; give them as "
                 "uint8, or as floats of that step"
             )
         array = np.clip(whole + zero, dtype.lo, dtype.hi) if f"onnx.{name}" in graph.meta else whole
-    found: np.ndarray = array.astype(np.int64)
-    if found.min() < dtype.lo or found.max() > dtype.hi:
+    least, most = array.min(), array.max()  # in their own type: int64 would turn uint64 round
+    if least < dtype.lo or most > dtype.hi:
         raise DataError(
-            f"--inputs: values {found.min()}..{found.max()} leave the input's type {dtype}"
+            f"--inputs: values {least}..{most} leave the input's type {dtype}; give integers from "
+            f"{dtype.lo} to {dtype.hi}, or real values as floats"
         )
+    found: np.ndarray = array.astype(np.int64)
     return found
