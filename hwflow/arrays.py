@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import tokenize
 import zipfile
@@ -16,9 +17,10 @@ from hwflow.errors import DataError
 
 MOST_BYTES = 1 << 32
 CHUNK = 1 << 20
-_ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError, RuntimeError,
-    ValueError,
+# All that zipfile raises for a damaged archive
+ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, NotImplementedError,
+    OSError, RuntimeError, ValueError,
 )
 _HEADER_ERRORS = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, EOFError,
                   OverflowError, RecursionError, MemoryError)
@@ -55,7 +57,7 @@ def read(
             return {name: _array(archive, held[name], path, name) for name in wanted}
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; give an .npz file") from error
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise DataError(
             f"{path}: is not a whole .npz file ({error}); write it again with numpy.savez"
         ) from error

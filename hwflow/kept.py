@@ -19,11 +19,11 @@ import io
 import json
 import logging
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hwflow import plan as plans
+from hwflow.arrays import ZIP_ERRORS
 from hwflow.plan import Executed, Plan
 
 LOG = logging.getLogger(__name__)
@@ -80,8 +80,7 @@ def _read(entry: Path) -> dict[str, bytes] | None:
             if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
                 raise ValueError("it is too large")
             results = {info.filename: archive.read(info) for info in archive.infolist()}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error,
-            NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         LOG.warning("%s: is damaged (%s) and was dropped", entry, error)
         with contextlib.suppress(OSError):
             entry.unlink()
@@ -105,15 +104,17 @@ def _write(entry: Path, plan: Plan, directory: Path) -> None:
         body = packed.getvalue()
         digest = hashlib.sha256(body).hexdigest().encode()
         plans.write_atomic(entry, HEAD + digest + b"\n" + body)
-        _prune(entry.parent)
+        _prune(entry)
     except OSError as error:
         LOG.warning("%s: cannot be kept (%s)", entry, error.strerror or error)
 
 
-def _prune(store: Path) -> None:
-    """Drop the least recently used of more than ENTRIES."""
-    entries = sorted(store.glob("*.kept"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for entry in entries[ENTRIES:]:
+def _prune(new: Path) -> None:
+    """Drop the least recently used of more than ENTRIES, but never the one that is new: those
+    beside it may be of a clock that was ahead."""
+    others = [path for path in new.parent.glob("*.kept") if path != new]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for entry in others[ENTRIES - 1 :]:
         entry.unlink(missing_ok=True)
         entry.with_suffix(".lock").unlink(missing_ok=True)
 

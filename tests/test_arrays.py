@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -55,3 +56,24 @@ def test_a_header_cannot_ask_for_memory_that_is_not_there(tmp_path: Path) -> Non
         archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + size + header + bytes(800))
     with pytest.raises(DataError, match="but has 800 bytes"):
         arrays.read(tmp_path / "x.npz")
+
+
+def test_damage_in_an_archive_packed_by_lzma(tmp_path: Path) -> None:
+    """numpy never packs so, other programs do."""
+    whole, path = io.BytesIO(), tmp_path / "x.npz"
+    array = io.BytesIO()
+    np.save(array, np.arange(200))
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", array.getvalue())
+    path.write_bytes(whole.getvalue())
+    assert np.array_equal(arrays.read(path)["x"], np.arange(200))
+    failed = 0
+    for place in range(len(whole.getvalue())):
+        body = bytearray(whole.getvalue())
+        body[place] ^= 0xFF
+        path.write_bytes(body)
+        try:
+            arrays.read(path)
+        except DataError:
+            failed += 1
+    assert failed > 100

@@ -7,6 +7,8 @@ import hashlib
 import io
 import logging
 import multiprocessing
+import os
+import resource
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from hwflow import boards, kept, stages
 from hwflow import build as runner
+from hwflow import plan as plans
 from hwflow.build import Context, Outcome, Stage
 from hwflow.plan import PYTHON, Command, Plan
 from hwflow.stages import synthesis
@@ -98,9 +101,11 @@ def test_a_run_of_before_is_kept_as_well(tmp_path: Path) -> None:
     assert runs(tmp_path) == 1
 
 
-def packed(files: dict[str, bytes], head: bytes = kept.HEAD) -> bytes:
+def packed(
+    files: dict[str, bytes], head: bytes = kept.HEAD, method: int = zipfile.ZIP_STORED
+) -> bytes:
     body = io.BytesIO()
-    with zipfile.ZipFile(body, "w") as archive:
+    with zipfile.ZipFile(body, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     digest = hashlib.sha256(body.getvalue()).hexdigest().encode()
@@ -130,6 +135,20 @@ def test_a_damaged_entry_is_dropped(
     assert (done.skipped, runs(tmp_path)) == (False, 2)
     assert (tmp_path / "b" / "out.txt").read_text() == "ABC"
     assert kept.execute(upper(), tmp_path / "c", store).skipped  # and made again
+
+
+def test_an_archive_that_zipfile_cannot_unpack_is_dropped(tmp_path: Path) -> None:
+    """Its checksum is right, so that the archive itself is read."""
+    entry = tmp_path / "x.kept"
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        body = packed({"out.txt": b"ABC" * 50}, method=method)[len(kept.HEAD) + 65 :]
+        for place in range(len(body)):
+            other = bytearray(body)
+            other[place] ^= 0xFF
+            digest = hashlib.sha256(other).hexdigest().encode()
+            entry.write_bytes(kept.HEAD + digest + b"\n" + other)
+            found = kept._read(entry)
+            assert entry.is_file() == (found is not None)
 
 
 def test_an_entry_with_other_products_is_not_used(tmp_path: Path) -> None:
@@ -166,6 +185,48 @@ def test_old_entries_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         kept.execute(upper(text), tmp_path / text, store)
     assert len(list(store.glob("*.kept"))) == len(list(store.glob("*.lock"))) == 2
     assert kept.execute(upper("d"), tmp_path / "new", store).skipped
+
+
+def test_the_new_entry_stays_where_the_clock_went_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "ENTRIES", 2)
+    store = tmp_path / "store"
+    for text in "ab":
+        kept.execute(upper(text), tmp_path / text, store)
+    for entry in store.glob("*.kept"):
+        os.utime(entry, (4e9, 4e9))
+    kept.execute(upper("c"), tmp_path / "c", store)
+    assert len(list(store.glob("*.kept"))) == 2
+    assert kept.execute(upper("c"), tmp_path / "new", store).skipped
+
+
+@pytest.mark.parametrize("limit", [20, 600])
+def test_a_full_disk_leaves_no_entry(
+    tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The products are there and said; the store has no part of them."""
+    real = plans.write_atomic
+
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".kept":
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            try:
+                real(path, data)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        else:
+            real(path, data)
+
+    monkeypatch.setattr(plans, "write_atomic", full)
+    store = tmp_path / "store"
+    with caplog.at_level(logging.WARNING, "hwflow.kept"):
+        assert not kept.execute(upper(), tmp_path / "a", store).skipped
+    assert "cannot be kept (File too large)" in caplog.text
+    assert [path.suffix for path in store.iterdir()] == [".lock"]
+    monkeypatch.undo()
+    assert not kept.execute(upper(), tmp_path / "b", store).skipped
 
 
 def _process(folder: Path, store: Path) -> None:
