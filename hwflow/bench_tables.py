@@ -190,6 +190,8 @@ def record(
 
 def count(row: Row, seed: int, data: Data, design: Design, where: Path) -> TablesRecord:
     """Synthesise a design and run its netlist on the whole test split."""
+    # Not by hwflow.kept: the folder of the bench and its records keep results already, and hundreds
+    # of netlists would push those of the builds out of the user's cache.
     execute(plan(design), where)
     cells = {name: n for name, n in reader.cells((where / "stat.json").read_text()).items() if n}
     unknown = sorted(cells.keys() - reader.XC7.known - {"LUT6_2"})
