@@ -170,7 +170,7 @@ def comparison(table: Comparison, console: Console | None = None) -> Group:
     """Runs beside each other; what is mixed or missing has a mark and a sentence below.
 
     console: where a terminal is too narrow for all runs, they come in blocks of as many as it holds
-    beside the reference, so that no number is broken.
+    beside the reference, so that no number is broken (but where not even one has room).
     """
     marks, lines = table.marked()
     heads = [Text(f"{letter}: {run.title} ({run.source})")

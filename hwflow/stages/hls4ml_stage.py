@@ -61,9 +61,9 @@ def hls(ctx: Context) -> Outcome:
     return Outcome(
         f"hls4ml: {made.vectors} vectors, {made.mismatches} of {made.values:,} values differ",
         failed=True,
-        reason=f"hls4ml rounds differently: {made.mismatches} of {made.values:,} outputs differ "
-        f"from {against}; first {where}. Scales must be powers of two, biases quantised "
-        "(Int32Bias)",
+        reason=f"hls4ml computes other numbers: {made.mismatches} of {made.values:,} outputs "
+        f"differ from {against}; first {where}. Usual causes: scales that are no powers of two, "
+        "biases without a quantiser (Int32Bias); docs/hls4ml.md",
     )
 
 

@@ -103,16 +103,16 @@ def read(
 def _report(
     parts: Sequence[tuple[Path, Part]], chosen: Mapping[str, Any], board: Board | None
 ) -> schema.Report:
-    read_from = f"read from {', '.join(path.name for path, _ in parts)}, which"
+    files = ", ".join(path.name for path, _ in parts)
     names = [name for _, part in parts if (name := printable(part.design))]
     chips = [name for _, part in parts if (name := printable(part.device))]
-    absent = f"{read_from} hold no such number"
+    absent = f"no such number in {files}"
     sections = {name: chosen.get(name) for name in SECTIONS}
     return schema.Report(
         schema_=1, model=names[0] if names else parts[0][0].stem, config=None,
         board=board.name if board else chips[0] if chips else "unknown",
         data=schema.Data(spec="none", source=None, sha256=None, bytes=None, classes=None,
-                         reason=f"{read_from} name no data"),
+                         reason=f"no data named in {files}"),
         hwflow_version=hwflow.__version__, git=None, stages=[], layers=[],
         accuracy=schema.Accuracy(reason=absent),
         verify=schema.Verify(
@@ -123,7 +123,7 @@ def _report(
         timing=sections["timing"] or schema.Timing(reason=absent),
         performance=sections["performance"] or schema.Performance(reason=absent),
         power=sections["power"] or schema.Power(reason=absent),
-        bitstream=schema.Bitstream(status="skipped", reason=f"{read_from} name no bitstream"),
+        bitstream=schema.Bitstream(status="skipped", reason=f"no bitstream named in {files}"),
     )
 
 

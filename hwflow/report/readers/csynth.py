@@ -34,8 +34,15 @@ def read(text: str) -> Part:
     """
     try:
         root: Element = Xml.fromstring(text)
-    except (Xml.ParseError, DefusedXmlException, ValueError, RecursionError) as error:
-        raise ToolError(f"is not the csynth.xml of an HLS tool: {error}") from error
+    except DefusedXmlException as error:
+        raise ToolError(
+            "is not the csynth.xml of an HLS tool: it declares entities, which are never followed; "
+            "give the file as the tool wrote it"
+        ) from error
+    except (Xml.ParseError, ValueError, RecursionError) as error:
+        raise ToolError(
+            f"is not the csynth.xml of an HLS tool: {error}; give the file as the tool wrote it"
+        ) from error
     if root.tag != "profile" or root.find("AreaEstimates") is None:
         raise ToolError(
             "is not the csynth.xml of an HLS tool: no element AreaEstimates below profile"
