@@ -144,7 +144,9 @@ def measure(
             place = Place(out / folder(row, seed), cache, python)
             who = f"{row.name} on {row.data}, seed {seed}"
             try:
-                data = loaded.setdefault(row.data, place.data(row.data))
+                if row.data not in loaded:
+                    loaded[row.data] = place.data(row.data)
+                data = loaded[row.data]
                 recipe = plain({**row.recipe(data, {**row.settings, "seed": seed}, place)})
                 old = had.get((row.name, row.data, seed))
                 kept = old is not None and old.digest == digest(row, data, recipe)

@@ -313,10 +313,16 @@ def test_a_record_is_measured_again_when_its_recipe_changes(
         return bench_tables.measure((row,), tmp_path, tmp_path, Path(sys.executable),
                                     before=before)
 
-    monkeypatch.setattr(Place, "data", lambda self, spec: Data(
-        spec, *(sources.load(spec, name, tmp_path) for name in ("train", "test"))))
+    loads: list[str] = []
+
+    def load(self: Place, spec: str) -> Data:
+        loads.append(spec)
+        return Data(spec, *(sources.load(spec, name, tmp_path) for name in ("train", "test")))
+
+    monkeypatch.setattr(Place, "data", load)
     first = rounds(3, None)
     assert built == [3, 3] and not first.missing
+    assert loads == ["digits"]  # once for both seeds
     assert [one.recipe for one in first.records] == [{"seed": n, "threshold": 3} for n in (0, 1)]
     assert len({one.digest for one in first.records}) == 2
     file = tmp_path / "bench.json"
@@ -494,7 +500,7 @@ def test_a_row_that_fails_is_named_and_the_command_fails(
     def wrong(data: Data, settings: object, place: Place) -> Design:
         text = LARGER.replace("[23:0]", f"[{8 * data.features - 1}:0]")
         return replace(larger, files={"larger.sv": text},
-                       predicted=1 - flat(data.test.images).argmin(axis=1) * 0)
+                       predicted=np.ones(len(data.test.labels), np.int64))
 
     monkeypatch.setattr(rows, "ROWS", (
         Row("broken", "broken", "peer", "digits", build, as_set, {}),

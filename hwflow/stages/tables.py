@@ -70,8 +70,6 @@ def data(ctx: Context) -> Outcome:
 
 def data_state(options: BuildOptions) -> dict[str, str]:
     """What decides the samples beside the option: for a file, its size and time."""
-    from pathlib import Path
-
     kind, _, argument = options.data.partition(":")
     path = Path(argument)
     if kind != "csv" or not path.is_file():
