@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from hwflow import ingest, interp, passes
@@ -141,8 +144,6 @@ def test_checkpoint(tmp_path: Path) -> None:
 
 def test_checkpoints_of_before_windows_are_read(tmp_path: Path) -> None:
     """Format 1 has no windows and pools."""
-    from safetensors import safe_open
-
     shipped = Path(dtnn.__file__).parents[1] / "checkpoints" / "dtnn_small_mnist.safetensors"
     with safe_open(shipped, framework="numpy") as file:
         header = json.loads(file.metadata()["hwflow"])
@@ -151,7 +152,7 @@ def test_checkpoints_of_before_windows_are_read(tmp_path: Path) -> None:
     assert {one.window for one in net.layers} == {None} and net.flat
     header["format"] = 4
     save_file(load_file(shipped), tmp_path / "new.safetensors", {"hwflow": json.dumps(header)})
-    with pytest.raises(DataError, match="of format 4"):
+    with pytest.raises(DataError, match=r"of format 4; .* of format 1 to 3 .a newer hwflow"):
         dtnn.load_checkpoint(tmp_path / "new.safetensors")
 
 
@@ -172,6 +173,46 @@ def _layer(count: int, taps: int, window: Window | None = None, pool: int = 1) -
 def test_arrays_that_are_no_network(layers: tuple[Layer, ...], what: str) -> None:
     with pytest.raises(DataError, match=what):
         Tables((2, 6, 6), np.full((2, 1), 128), layers, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"bits": 0}, "codes of 0 bits"), ({"bits": 9}, "codes of 9 bits"),
+        ({"bits": 1, "signed": True}, "codes of 1 bits"),
+        ({"window": Window(3, stride=0)}, "stride=0"), ({"window": Window(0)}, "kernel=0"),
+        ({"window": Window(3, pad=-1)}, "pad=-1"), ({"pool": 0}, "a pool of 0"),
+        ({"wires": np.zeros((0, 6), np.int32), "values": np.zeros((0, 64), np.int16)}, "no tables"),
+    ],
+)
+def test_layers_that_are_none(change: dict[str, Any], what: str) -> None:
+    first = dataclasses.replace(_layer(4, 18, Window(3)), **change)
+    with pytest.raises(DataError, match=rf"layer 0 has .*{what}"):
+        Tables((2, 6, 6), np.full((2, 1), 128), (first, _layer(10, 9)), 10)
+
+
+@pytest.mark.parametrize("level", [-1, 257])
+def test_thresholds_are_those_of_a_byte(level: int) -> None:
+    with pytest.raises(DataError, match=f"thresholds {level}..{level}, a byte has 0 to 256"):
+        Tables((2, 1, 1), np.full((2, 1), level), (_layer(10, 2),), 10)
+
+
+@pytest.mark.parametrize("change", [
+    {"groups": 1e999}, {"windows": [{"kernel": 3, "stride": 0, "pad": 0}, None]}, {"pools": [0, 1]},
+    {"windows": [{"side": 3}, None]}, {"bits": 3}, {"shape": [2, 6]}, {"meta": []},
+    {"format": "3"}, {"shape": None},
+])  # fmt: skip
+def test_checkpoints_with_a_damaged_header_are_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    net = Tables((2, 6, 6), np.full((2, 1), 128), (_layer(4, 18, Window(3)), _layer(10, 64)), 10)
+    path = tmp_path / "net.safetensors"
+    dtnn.save_checkpoint(net, path, {})
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["hwflow"])
+    save_file(load_file(path), path, {"hwflow": json.dumps(header | change)})
+    with pytest.raises(DataError, match=r"net\.safetensors: .*dtnn|no network of tables"):
+        dtnn.load_checkpoint(path)
 
 
 def test_configurations_that_do_not_fit() -> None:

@@ -105,6 +105,8 @@ def _check(net: Tables) -> None:
         raise DataError(f"{rule}: thresholds {t.dtype} {t.shape} for images {net.shape}")
     if (np.diff(t, axis=1) < 0).any():
         raise DataError(f"{rule}: thresholds of an element fall")
+    if t.size and (t.min() < 0 or t.max() > 256):
+        raise DataError(f"{rule}: thresholds {t.min()}..{t.max()}, a byte has 0 to 256")
     if not net.layers:
         raise DataError(f"{rule}: there is no layer")
     if net.linear and (not net.flat or t.shape[1] > 255 or t.shape[1] & (t.shape[1] + 1)):
@@ -114,13 +116,19 @@ def _check(net: Tables) -> None:
     for place, layer in enumerate(net.layers):
         w, v = layer.wires, layer.values
         window = layer.window
+        if not 1 + layer.signed <= layer.bits <= 8:
+            raise DataError(f"{rule}: layer {place} has codes of {layer.bits} bits")
+        if layer.pool < 1 or (window and (min(window.kernel, window.stride) < 1 or window.pad < 0)):
+            raise DataError(f"{rule}: layer {place} has {window} and a pool of {layer.pool}")
         elements = math.prod(before) if window is None else before[0] * window.kernel**2
         bits = elements * code
         if w.dtype != np.int32 or w.ndim != 2 or v.dtype != np.int16 or not 1 <= w.shape[1] <= 16 \
                 or v.shape != (w.shape[0], 1 << w.shape[1]):  # fmt: skip
             raise DataError(f"{rule}: layer {place} has wires {w.dtype} {w.shape}, values "
                             f"{v.dtype} {v.shape}")
-        if not w.size or w.min() < 0 or w.max() >= bits:
+        if not w.size:
+            raise DataError(f"{rule}: layer {place} has no tables")
+        if w.min() < 0 or w.max() >= bits:
             raise DataError(f"{rule}: layer {place} reads bits {w.min()}..{w.max()} of {bits}")
         low = -(1 << (layer.bits - 1)) if layer.signed else 0
         if v.min() < low or v.max() >= low + (1 << layer.bits):

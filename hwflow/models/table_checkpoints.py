@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if header["format"] not in range(1, FORMAT + 1) or header["model"] != "dtnn":
             raise DataError(f"{path}: a {header['model']} checkpoint of format {header['format']}; "
-                            f"{rule} of format {FORMAT}")
+                            f"{rule}, of format 1 to {FORMAT} (a newer hwflow may read others)")
         if not isinstance(header["meta"], dict):
             raise DataError(f"{path}: {rule}: its meta is no table")
         count = len(header["bits"])
@@ -75,6 +75,8 @@ def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
         raise DataError(f"{path}: no such checkpoint; train the model first") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise DataError(f"{path}: {rule}: {error} is missing") from error
+    except (SafetensorError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: {rule}: {error}") from error
     return net, header["meta"]
