@@ -209,8 +209,8 @@ def _levels(encoder: str, bits: int | None, levels: int | None) -> int | None:
     """Thresholds of a pixel: those of a linear encoder follow from its bits."""
     if encoder != "linear":
         if bits is not None:
-            raise ConfigError(f"--encoder-bits {bits}: a {encoder} has --levels; leave it out, or "
-                              "give --encoder linear")
+            raise ConfigError(f"--encoder-bits {bits}: a thermometer has --levels; leave it out, "
+                              "or give --encoder linear")
         return levels
     if levels is not None:
         raise ConfigError(f"--levels {levels}: a linear encoder has --encoder-bits; leave it out")

@@ -79,6 +79,11 @@ def train(
     kept = len(images) - held
     if kept < BLOCK:
         raise DataError(f"{kept} samples to train with: give {BLOCK} or more")
+    where = None
+    if by_torch:
+        from hwflow.models.devices import device_of
+
+        where = device_of(device)
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     if cfg.shape[1:] == (1, 1):  # rows may come class by class
@@ -90,15 +95,14 @@ def train(
 
         net = windows.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
                             progress)  # fmt: skip
-    elif binary(cfg) and options.method == "descent":
+    elif where is None:
         net = sweeps.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
                            progress)  # fmt: skip
     else:
-        from hwflow.models.devices import device_of
         from hwflow.training_tables import gradient
 
         net = gradient.train(cfg, images[:kept], labels[:kept], encoder, out, cache, options,
-                             progress, device_of(device))  # fmt: skip
+                             progress, where)  # fmt: skip
     seconds = time.monotonic() - start
     seen = min(kept, 10_000)
     train_accuracy = dtnn.accuracy(net, images[:seen], labels[:seen])
@@ -137,6 +141,8 @@ def _check_samples(cfg: DtnnConfig, images: np.ndarray, labels: np.ndarray) -> N
     if images.dtype != np.uint8 or images.shape[1:] != cfg.shape:
         raise DataError(f"images {images.dtype} {images.shape} for a dtnn of {cfg.shape}: give "
                         f"uint8 (N, {', '.join(map(str, cfg.shape))})")
+    if not len(images):
+        raise DataError(f"no samples to train with: give {BLOCK} or more")
     if labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= cfg.classes:
         raise DataError(f"labels {labels.shape} of {labels.min()}..{labels.max()} for "
                         f"{len(images)} images of {cfg.classes} classes")

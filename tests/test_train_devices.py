@@ -45,7 +45,8 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(ConfigError, match="torch finds no such device; use cpu or auto"):
         train(by_torch, images, labels, tmp_path, tmp_path, device="cuda")
     with pytest.raises(ConfigError, match="device 'tpu': must be auto, cpu or cuda"):
-        train(by_torch, images, labels, tmp_path, tmp_path, device="tpu")
+        train(by_torch, images, labels, tmp_path / "new", tmp_path, device="tpu")
+    assert not (tmp_path / "new").exists()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for cfg in (DtnnConfig("x", (20,), SMALL),
                 DtnnConfig("x", (20,), SMALL, convs=(Conv(4, Window(3)),))):

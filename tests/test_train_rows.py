@@ -127,3 +127,33 @@ def test_the_size_of_a_budget_follows_the_samples() -> None:
 def test_wrong_options_of_distillation(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="give 0 or more noise"):
         TableTraining(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["noise", "lut_weight", "rate", "temperature", "validation"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_options_are_finite(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match="give a finite number"):
+        TableTraining(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_teacher_that_is_not_there_is_not_set_up() -> None:
+    images, rows = DtnnConfig("x", (20,), SMALL), DtnnConfig("x", (20,), (4, 1, 1), 2)
+    with pytest.raises(ConfigError, match=r"^--teachers 3: there is no teacher; give --distil"):
+        recipe(images, {"teachers": 3})
+    with pytest.raises(ConfigError, match=r"^--teacher-epochs 9: there is no teacher"):
+        recipe(rows, {"teacher_epochs": 9, "distil": 0.0})
+    assert recipe(images, {"teachers": 3, "distil": 0.5}).teachers == 3
+    assert recipe(rows, {"teachers": 2}).teachers == 2  # their recipe has some
+
+
+def test_a_method_is_the_one_that_trains() -> None:
+    cfg = DtnnConfig("x", (20,), SMALL)
+    windows = dataclasses.replace(cfg, convs=(Conv(4, Window(3)),))
+    for method in ("descent", "gradient"):
+        with pytest.raises(ConfigError, match=rf"^--method {method}: convolutional networks"):
+            recipe(windows, {"method": method})
+        assert recipe(cfg, {"method": method}).method == method
+    affine = dataclasses.replace(cfg, node="affine")
+    with pytest.raises(ConfigError, match=r"^--method descent: takes one layer or two of lookup"):
+        recipe(affine, {"method": "descent"})
+    assert recipe(affine, {"method": "gradient"}).method == "gradient"

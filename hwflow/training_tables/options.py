@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -64,6 +65,9 @@ class TableTraining:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        for name, number in dataclasses.asdict(self).items():
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{name.replace('_', ' ')} {number}: give a finite number")
         if self.seed < 0:
             raise ConfigError(f"seed {self.seed}: give 0 or more")
         if self.batch < BLOCK or self.batch % BLOCK:
@@ -75,7 +79,9 @@ class TableTraining:
             raise ConfigError(f"method {self.method!r}: choose {', '.join(METHODS)}")
         if not (0 <= self.validation < 1 and 0 <= self.distil <= 1):
             raise ConfigError(f"validation {self.validation} and distil {self.distil} are shares: "
-                              "give 0 to 1")
+                              "give 0 to 1, and less than 1 held back")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"{self.threads} threads: give 1 or more, or leave them out")
         if self.noise < 0 or self.lut_weight < 0 or min(self.teachers, self.teacher_epochs) < 1:
             raise ConfigError(f"noise {self.noise}, LUT weight {self.lut_weight}, {self.teachers} "
                               f"teachers of {self.teacher_epochs} epochs: give 0 or more noise and "
@@ -92,6 +98,7 @@ ROWS: Mapping[str, Any] = MappingProxyType({
 # Options that the roads of training know nothing of
 BY_TORCH = ("sweeps",)
 BY_WINDOWS = (*BY_TORCH, "learn_thresholds")
+TEACHING = ("teachers", "teacher_epochs")
 
 
 def recipe(cfg: DtnnConfig, given: Mapping[str, Any]) -> TableTraining:
@@ -104,16 +111,28 @@ def recipe(cfg: DtnnConfig, given: Mapping[str, Any]) -> TableTraining:
     if unused := [f"--{name.replace('_', '-')}" for name in without if name in given]:
         kind = "convolutional networks" if cfg.convs else "networks that torch trains"
         raise ConfigError(f"{', '.join(unused)}: means nothing for {kind} of tables; leave it out")
+    if cfg.convs and "method" in given:
+        raise ConfigError(f"--method {given['method']}: convolutional networks of tables have one "
+                          "of their own; leave it out")
+    if given.get("method") == "descent" and not binary(cfg):
+        raise ConfigError("--method descent: takes one layer or two of lookup nodes of "
+                          f"{TABLE_INPUTS} bits, with a head 'sum'; torch trains others, leave it "
+                          "out")
     if given.get("lut_weight") and cfg.wiring == "random":
         raise ConfigError("--lut-weight: comparators are saved by wires that move, random ones "
                           "stay; leave it out, or learn the wiring")
-    if not cfg.convs:
-        rows = cfg.shape[1:] == (1, 1) and binary(cfg)
-        return TableTraining(**{**(ROWS if rows else {}), **given})
-    chosen: dict[str, Any] = {"epochs": 12, "batch": 128, "rate": 0.04}
-    if cfg.shape[0] > 1:  # photographs: a warp would blur them
-        chosen |= {"warp": Warp(share=0.0), "flip": True, "jitter": 2}
-    return TableTraining(**chosen | dict(given))
+    chosen: dict[str, Any] = {}
+    if cfg.convs:
+        chosen = {"epochs": 12, "batch": 128, "rate": 0.04}
+        if cfg.shape[0] > 1:  # photographs: a warp would blur them
+            chosen |= {"warp": Warp(share=0.0), "flip": True, "jitter": 2}
+    elif cfg.shape[1:] == (1, 1) and binary(cfg):
+        chosen = dict(ROWS)
+    made = TableTraining(**chosen | dict(given))
+    if not made.distil and (idle := [name for name in TEACHING if name in given]):
+        raise ConfigError(f"--{idle[0].replace('_', '-')} {given[idle[0]]}: there is no teacher; "
+                          "give --distil above 0, or leave it out")
+    return made
 
 
 def binary(cfg: DtnnConfig) -> bool:

@@ -28,7 +28,7 @@ SWEEP, EPOCH, COPY, START = range(4)  # what a random generator is for
 
 @dataclass(frozen=True)
 class Progress:
-    """Sent to the callback. phase: "sweep" or "epoch"; moved: wires that moved in a sweep."""
+    """Sent to the callback. phase: "sweep" or "epoch"; moved: wires that moved in it."""
 
     phase: str
     step: int
