@@ -193,6 +193,13 @@ def test_the_range_is_learned(tmp_path: Path) -> None:
     assert found[True][0] > 0.95 and abs(found[True][1] - 100) < 14
 
 
+def test_a_range_turned_around_is_the_same_range() -> None:
+    low, high = torch.tensor([40.0, 90.0]), torch.tensor([200.0, 10.0])
+    found = LinearCodes(torch.zeros(2), torch.ones(2), 2, 2)
+    found.low.data, found.high.data = low, high
+    assert found.whole().tolist() == [[80, 120, 160], [30, 50, 70]]
+
+
 def test_what_a_linear_encoder_cannot_be() -> None:
     for wrong, what in (({"levels": 4}, "power of two less one"),
                         ({"levels": 511}, "1 to 255"),
@@ -210,6 +217,9 @@ def test_what_a_linear_encoder_cannot_be() -> None:
     (["--encoder-bits", "3"], "give --encoder linear"),
     (["--encoder", "linear", "--encoder-bits", "9"], "codes of 1 to 8 bits"),
     (["--encoder", "round"], "choose thermometer, linear"),
+    (["--levels", "0"], "0 thresholds: each must be positive"),
+    (["--precision", "0"], "a pixel has 1 to 8"),
+    (["--lut-weight", "nan"], "lut weight nan: give a finite number"),
 ])  # fmt: skip
 def test_options_that_contradict_each_other(given: list[str], what: str, tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["train", "dtnn", "--data", "digits", "--luts", "300", "--out",

@@ -247,6 +247,18 @@ def test_wrong_sizes_are_refused() -> None:
         DtnnConfig("x", (20,), head="codes")
     with pytest.raises(ConfigError, match="choose lookup"):
         DtnnConfig("x", (20,), node="neuron")
+    with pytest.raises(ConfigError, match="nodes of 0 children: give 1 or more"):
+        DtnnConfig("x", (20,), inputs=0)
+    for bits in ((0,), (9,)):
+        with pytest.raises(ConfigError, match="bits: give 1 to 8 each"):
+            DtnnConfig("x", (20,), inputs=1, bits=bits)
+    with pytest.raises(ConfigError, match="0 threads: give 1 or more"):
+        TableTraining(threads=0)
+    with pytest.raises(ConfigError, match="of 256 thresholds: a byte has 1 to 255"):
+        DtnnConfig("x", (20,), levels=256)
+    for name in ("small", "lenet5"):  # 0 is no "as usual"
+        with pytest.raises(ConfigError, match="0 thresholds: each must be positive"):
+            dtnn.config(name, levels=0)
 
 
 def random_tables(cfg: DtnnConfig, seed: int = 0) -> Tables:

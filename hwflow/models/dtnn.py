@@ -35,6 +35,7 @@ WIRINGS = ("learned", "random", "patches")
 HEADS = ("sum", "codes")
 ENCODERS = ("thermometer", "linear")
 TABLE_INPUTS = 6
+MOST_LEVELS = 255  # thresholds that part the values of a byte
 LINEAR_LEVELS = tuple((1 << bits) - 1 for bits in range(1, 9))
 TOP_BIT = 128  # a pixel reaches it when its top bit is set: the comparison is a wire
 MOST_LUTS = 1_000_000
@@ -103,6 +104,8 @@ class DtnnConfig:
         if self.classes < 2 or min(self.shape) < 1 or self.levels < 1:
             raise ConfigError(f"dtnn for images {self.shape}, {self.classes} classes, "
                               f"{self.levels} thresholds: each must be positive, classes 2 or more")
+        if not self.linear and self.levels > MOST_LEVELS:
+            raise ConfigError(f"dtnn of {self.levels} thresholds: a byte has 1 to {MOST_LEVELS}")
         if self.linear and self.levels not in LINEAR_LEVELS:
             raise ConfigError(f"a dtnn with a linear encoder of {self.levels} thresholds: give a "
                               "power of two less one, 1 to 255 (codes of 1 to 8 bits)")
@@ -113,7 +116,11 @@ class DtnnConfig:
         if roots % self.classes or (self.head == "codes" and roots != self.classes):
             raise ConfigError(f"dtnn with {roots} roots for {self.classes} classes: give equally "
                               "many a class, and one a class without a sum")
-        if self.inputs < 1 or max((1, *self.bits[:-1])) * self.inputs > 16:
+        if min(self.bits) < 1 or max(self.bits) > 8:
+            raise ConfigError(f"dtnn codes of {self.bits} bits: give 1 to 8 each")
+        if self.inputs < 1:
+            raise ConfigError(f"dtnn nodes of {self.inputs} children: give 1 or more")
+        if max((1, *self.bits[:-1])) * self.inputs > 16:
             raise ConfigError(f"dtnn nodes of {self.inputs} children have more than 16 address "
                               "bits: give them fewer or narrower children")
 
@@ -175,8 +182,9 @@ def config(
         made = CONVOLUTIONS[name]
         widths = tuple(n // made.classes * classes for n in made.widths)
         return replace(made, shape=shape, classes=classes, widths=widths,
-                       levels=levels or made.levels)
-    return replace(sized(PRESET_LUTS[name], shape, classes, levels or 1), name=name)
+                       levels=made.levels if levels is None else levels)
+    return replace(sized(PRESET_LUTS[name], shape, classes, 1 if levels is None else levels),
+                   name=name)
 
 
 def sized(

@@ -232,7 +232,8 @@ class LinearCodes(nn.Module):
         steps = 1 << self.bits
         places = torch.arange(1, steps, device=self.low.device) / steps
         # a range that training turned around is the same range
-        return self.low[:, None] + places * (self.high - self.low).abs()[:, None]
+        first, last = torch.minimum(self.low, self.high), torch.maximum(self.low, self.high)
+        return first[:, None] + places * (last - first)[:, None]
 
     def whole(self) -> Tensor:
         """The thresholds as they act: whole pixels, int64 (F, 2**bits - 1)."""

@@ -26,25 +26,28 @@ def size_of(
     from hwflow.models import dtnn
 
     if shape[1:] == (1, 1):
-        levels, precision = levels or TABULAR_LEVELS, precision or TABULAR_PRECISION
+        levels = TABULAR_LEVELS if levels is None else levels
+        precision = TABULAR_PRECISION if precision is None else precision
+    precision = 8 if precision is None else precision
     if chosen.luts is None:
         assert chosen.config is not None  # or there is a budget
         made = dataclasses.replace(dtnn.config(chosen.config, shape, classes, levels),
                                    encoder=encoder)
         if made.luts is None:  # a budget is what a preset of one layer is, too
-            return dataclasses.replace(made, precision=precision or 8)
+            return dataclasses.replace(made, precision=precision)
         return _within(made.luts, made, precision, images)
-    first = dtnn.DtnnConfig("first", (classes,), shape, classes, levels or 1, encoder=encoder)
+    first = dtnn.DtnnConfig("first", (classes,), shape, classes, 1 if levels is None else levels,
+                            encoder=encoder)
     return _within(chosen.luts, first, precision, images)
 
 
 def _within(
-    luts: int, cfg: DtnnConfig, precision: int | None, images: np.ndarray | None
+    luts: int, cfg: DtnnConfig, precision: int, images: np.ndarray | None
 ) -> DtnnConfig:
     from hwflow import train_tables
     from hwflow.models import dtnn
 
-    cfg = dataclasses.replace(cfg, precision=precision or 8)
+    cfg = dataclasses.replace(cfg, precision=precision)
     if images is not None:
         made = train_tables.sized(luts, cfg, images)
     else:
