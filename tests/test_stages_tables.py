@@ -140,6 +140,15 @@ def test_a_checkpoint_of_other_data_is_refused(run: Path, tmp_path: Path) -> Non
     assert "has 2x1x1 and 2; give the checkpoint of a network for it" in reason
 
 
+def test_a_damaged_checkpoint_is_named_as_it_was_given(tmp_path: Path) -> None:
+    given = tmp_path / "mine.safetensors"
+    given.write_bytes(b"no checkpoint")
+    chosen = options("dtnn", "pynq-z2", data="digits", checkpoint=given)
+    records = runner.build(stages.of(chosen), chosen, tmp_path / "out", until="train")
+    (reason,) = [r.reason for r in records if r.status == "failed"]
+    assert str(given) in reason and not (tmp_path / "out" / "train").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("board", ["ulx3s-85f", "icebreaker", "tang-nano-20k"])
 def test_open_boards_get_a_bitstream(board: str, tmp_path: Path) -> None:

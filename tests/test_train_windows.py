@@ -211,7 +211,7 @@ def test_checkpoints_with_a_damaged_header_are_refused(
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()["hwflow"])
     save_file(load_file(path), path, {"hwflow": json.dumps(header | change)})
-    with pytest.raises(DataError, match=r"net\.safetensors: .*dtnn|no network of tables"):
+    with pytest.raises(DataError, match=r"net\.safetensors: (expected a|the arrays|a dtnn)"):
         dtnn.load_checkpoint(path)
 
 

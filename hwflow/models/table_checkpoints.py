@@ -69,8 +69,8 @@ def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
         shape = tuple(int(side) for side in header["shape"])
         if len(shape) != 3:
             raise DataError(f"{path}: {rule}: images of shape {shape}")
-        net = Tables(shape, arrays["thresholds"], tuple(layers), int(header["groups"]),
-                     bool(header.get("linear", False)))
+        net = _network(path, shape, arrays["thresholds"], tuple(layers), int(header["groups"]),
+                       bool(header.get("linear", False)))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such checkpoint; train the model first") from error
     except OSError as error:
@@ -80,3 +80,14 @@ def load_checkpoint(path: Path) -> tuple[Tables, dict[str, Any]]:
     except (SafetensorError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: {rule}: {error}") from error
     return net, header["meta"]
+
+
+def _network(
+    path: Path, shape: tuple[int, int, int], thresholds: np.ndarray, layers: tuple[Layer, ...],
+    groups: int, linear: bool,
+) -> Tables:  # fmt: skip
+    """The network of a file, which an error names."""
+    try:
+        return Tables(shape, thresholds, layers, groups, linear)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; train it again, or give another file") from error

@@ -89,13 +89,10 @@ def train(ctx: Context) -> Outcome:
     target = ctx.work / "model.safetensors"
     path = options.weights
     provenance = read_json(ctx.folder("data") / "provenance.json")
-    if path is None:
-        shutil.copyfile(_train(ctx, provenance), target)
-        made = f"trained here with seed {options.seed}"
-    else:
-        shutil.copyfile(path, target)
-        made = path.name
-    net, meta = dtnn.load_checkpoint(target)
+    source = _train(ctx, provenance) if path is None else path
+    made = f"trained here with seed {options.seed}" if path is None else path.name
+    net, meta = dtnn.load_checkpoint(source)  # an error names the file that was given
+    shutil.copyfile(source, target)
     classes = net.groups or len(net.layers[-1].wires)
     if list(net.shape) != provenance["shape"] or classes != len(provenance["classes"]):
         raise DataError(
