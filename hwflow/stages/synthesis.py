@@ -14,7 +14,7 @@ from hwflow.stages.results import write_json
 
 if TYPE_CHECKING:
     from hwflow.boards import Board
-    from hwflow.plan import Executed
+    from hwflow.plan import Executed, Plan
 
 
 def run(
@@ -24,10 +24,20 @@ def run(
 
     Raises ResourceError when the design does not fit.
     """
-    from hwflow import kept
     from hwflow.toolchain import yosys
 
-    plan = yosys.plan(files, top, board, values)
+    used, done = counts(ctx, board, yosys.plan(files, top, board, values))
+    seconds, origin = origin_of(yosys.version(), done)
+    return Outcome(used, reason=origin, seconds=seconds)
+
+
+def counts(ctx: Context, board: Board, plan: Plan) -> tuple[str, Executed]:
+    """What a plan of toolchain/yosys.py counts, in words and in resources.json; its other files.
+
+    Raises ResourceError when the design does not fit.
+    """
+    from hwflow import kept
+    from hwflow.toolchain import yosys
 
     def step(line: str) -> None:
         # "3.12.4. Executing OPT pass (...)": the first numbers tell how far it is.
@@ -45,11 +55,10 @@ def run(
     write_json(ctx.work / "resources.json", used.model_dump(mode="json"))
     yosys.check_fits(used, board)
     parts = [
-        f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.0f} %)"
+        f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.1f} %)"
         for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
     ]
-    seconds, origin = origin_of(yosys.version(), done)
-    return Outcome(", ".join(parts), reason=origin, seconds=seconds)
+    return ", ".join(parts), done
 
 
 def store(ctx: Context) -> Path:

@@ -333,20 +333,10 @@ def synth(ctx: Context) -> Outcome:
         return Outcome(f"{made}; the stage bitstream synthesises the whole", reason=origin,
                        seconds=seconds)
     plan = yosys.plan(sources(ctx, SHELLS["zynq7"]), vivado.TABLES_CORE, board, {}, cells=True)
-    folder = ctx.cache / "yosys"
     ctx.say("the core with the AXI shell")
-    done = kept.execute(plan, folder, synthesis.store(ctx), anew=ctx.anew)
-    for name in (*plan.products, "synth.ys", "yosys.log"):
-        shutil.copyfile(folder / name, ctx.work / name)
-    used = yosys.count((folder / "stat.json").read_text(), board)
-    write_json(ctx.work / "resources.json", used.model_dump(mode="json"))
-    yosys.check_fits(used, board)
-    counts = [
-        f"{name.upper()} {one.used:,} ({100 * one.used / one.available:.1f} %)"
-        for name in ("lut", "ff", "bram36", "dsp") if (one := getattr(used, name))
-    ]
+    used, done = synthesis.counts(ctx, board, plan)
     seconds, origin = synthesis.origin_of(yosys.version(), counted, done)
-    return Outcome(f"with the AXI shell: {', '.join(counts)}; the core alone {listed['luts']:,} "
+    return Outcome(f"with the AXI shell: {used}; the core alone {listed['luts']:,} "
                    f"LUT; {made}", reason=origin, seconds=seconds)
 
 
